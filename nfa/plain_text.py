@@ -3,7 +3,7 @@
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 
@@ -37,6 +37,55 @@ def counted(count: int, noun: str, plural: str = "") -> str:
     ('1 checkpoint', '1,200 checkpoints', '2 batches')
     """
     return f"{count:,} {noun if count == 1 else plural or f'{noun}s'}"
+
+
+SPEAKING = ("optimizer", "loss")  # parameters whose values need no name
+
+
+def rounded(value: Any) -> str:
+    """Return a value of a parameter as names and legends show it; numbers with a fraction are rounded.
+
+    >>> [rounded(value) for value in (0.0008732649, "0.0008732649", 64, "sgd", True, 0.0)]
+    ['0.000873', '0.000873', '64', 'sgd', 'true', '0']
+    """
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str) and re.fullmatch(r"-?\d+(\.\d+(e-?\d+)?|e-?\d+)", value):
+        value = float(value)
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def told(parameters: Mapping[str, Any]) -> str:
+    """Return what parameters a run or a group of runs has, as legends name it.
+
+    >>> told({"optimizer": "sgd", "lr": 0.1, "momentum": 0.0})
+    'sgd lr 0.1 momentum 0'
+    """
+    return " ".join(rounded(of) if name in SPEAKING else f"{name} {rounded(of)}" for name, of in parameters.items())
+
+
+LOSSES_IN_WORDS = {
+    "crossentropy": "cross-entropy",
+    "binarycrossentropy": "binary cross-entropy",
+    "binarycrossentropywithlogits": "binary cross-entropy",
+    "bce": "binary cross-entropy",
+    "bcewithlogits": "binary cross-entropy",
+    "mse": "mean squared error",
+    "l1": "mean absolute error",
+    "nll": "negative log-likelihood",
+    "lambda": "",
+}
+
+
+def loss_in_words(name: str) -> str:
+    """Return what a loss is called, from the name of its function or class; a name that says nothing gives an empty
+    text, and an unknown one stays.
+
+    >>> [loss_in_words(name) for name in ("CrossEntropyLoss", "mse_loss", "my_loss", "<lambda>")]
+    ['cross-entropy', 'mean squared error', 'my_loss', '']
+    """
+    plain = re.sub(r"[^a-z0-9]", "", name.lower()).removesuffix("loss")
+    return LOSSES_IN_WORDS.get(plain, name)
 
 
 def number(value: float | None, form: str) -> str:
@@ -86,6 +135,16 @@ def apart(names: Sequence[str]) -> list[str]:
     rest = [one[first:] for one in words]
     last = _shared([one[:0:-1] for one in rest])
     return [" ".join(one[: len(one) - last]).rstrip(",") for one in rest]
+
+
+def shared(names: Sequence[str]) -> str:
+    """Return the words with which all names begin.
+
+    >>> shared(["digits mlp 64×2 sgd lr 0.1", "digits mlp 64×2 adam lr 0.001"]), shared(["mine", "yours"]), shared([])
+    ('digits mlp 64×2', '', '')
+    """
+    words = [name.split() for name in names]
+    return " ".join(words[0][: _shared(words)]).rstrip(",:") if words else ""
 
 
 def _shared(lists: Sequence[Sequence[str]]) -> int:

@@ -76,7 +76,7 @@ _ALL = (
     Relation("agop_nfm_exponent", "exponent", ("agop", "nfm"), "AGOP vs NFM, exponent", None),
     *(Relation(f"{of.name}_overlap", "overlap", of.matrices, f"{of.label}, overlap") for of in COSINES),
     *(
-        Relation(f"{name}_stable_rank", "stable rank", (name,), f"stable rank of {matrix.label}", (0, None))
+        Relation(f"{name}_stable_rank", "stable rank", (name,), f"stable rank of {matrix.label}", (1, None))
         for name, matrix in MATRICES.items()
     ),
     *(

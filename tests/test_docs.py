@@ -10,6 +10,7 @@ import pytest
 import yaml
 from generate import PAGES
 from markdown_text import cell
+from PIL import Image
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
@@ -107,3 +108,13 @@ def test_every_entry_point_has_a_line_among_the_commands_and_the_readme_has_the_
 
 def test_default_config_is_a_valid_one() -> None:
     assert TrainConfig().resolved().lr == 0.1
+
+
+def test_pictures_have_all_their_colours() -> None:
+    """With a palette, classes and curves may look alike that are not."""
+    modes = {}
+    for file in (file for file in committed() if file.suffix == ".png"):
+        with Image.open(file) as picture:
+            modes[file.name] = picture.mode
+    assert modes
+    assert {name: mode for name, mode in modes.items() if mode not in ("RGB", "RGBA")} == {}

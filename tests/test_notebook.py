@@ -210,13 +210,21 @@ def test_a_plot_is_a_figure_with_its_title(call: Callable[..., ValueTable]) -> N
     assert any(axes.has_data() for axes in figure.axes)
 
 
+@each_call
+def test_a_plot_without_a_title_says_which_model_loss_and_examples(call: Callable[..., ValueTable]) -> None:
+    model, x, y = started()
+    figure = call(model, cross_entropy, (x, y)).plot()
+    titles = [figure.get_suptitle(), *(axes.get_title() for axes in figure.axes)]
+    assert f"{type(model).__name__}, cross-entropy: {len(x)} examples" in titles
+
+
 def test_a_plot_shows_every_value_at_its_site() -> None:
     table = of_inputs(1)
     figure = table.plot()
     panel = next(axes for axes in figure.axes if axes.get_title() == "H vs M")
     shown = {line.get_ydata()[0]: line.get_xdata()[0] for line in panel.get_lines() if len(line.get_xdata()) == 1}
     assert shown == {0: table["0/h_vs_m"], 1: table["2/h_vs_m"]}
-    assert [label.get_text() for label in panel.get_yticklabels()] == ["0", "2"]
+    assert [label.get_text() for label in panel.get_yticklabels()] == ["module 0", "module 2"]
 
 
 def test_without_any_value_table_and_plot_are_empty() -> None:

@@ -59,6 +59,14 @@ def by_key(found: Mapping[int, Mapping[str, float]]) -> dict[str, dict[int, floa
 # ---- what is in each
 
 
+def test_every_figure_of_a_watch_says_which_model_loss_and_examples() -> None:
+    memory = Memory()
+    recorded(memory)
+    for name, figure in memory.figures.items():
+        assert figure.get_suptitle().startswith("Sequential, cross-entropy: "), name
+        assert " examples" in figure.get_suptitle(), name
+
+
 def test_memory_has_what_was_recorded_and_a_table_and_a_figure_of_each_study() -> None:
     memory = Memory()
     found = recorded(memory)
@@ -188,7 +196,7 @@ def test_two_watches_of_one_place_are_refused_under_one_name_and_taken_under_two
 def test_a_value_that_is_not_finite_reaches_no_sink(value: float) -> None:
     memory = Memory()
     with pytest.raises(ValueError, match=r"mine/loss at step 3 is .*; undefined values are left out"):
-        Output(memory, "mine/", "").log({"other": 1.0, "loss": value}, 3)
+        Output(memory, "mine/").log({"other": 1.0, "loss": value}, 3)
     assert memory.series == {}
 
 
@@ -213,7 +221,7 @@ def test_no_password_reaches_a_sink() -> None:
     assert "hunter2" not in "".join([*memory.texts.values(), *memory.series])
     figure = Figure()
     figure.suptitle("password=hunter2")
-    Output(memory, "", "").figure("mine", figure)
+    Output(memory, "").figure("mine", figure)
     drawn = [text.get_text() for figure in memory.figures.values() for text in figure.findobj(Text)]
     assert "password=***" in drawn
     assert not [text for text in (*memory.texts.values(), *drawn) if "hunter2" in text]

@@ -1,11 +1,13 @@
 """Draw all figures of all entry points with tiny trainings in a temporary store, and put them on one page to look at.
 
-`python docs/examples/contact_sheet.py FOLDER` takes a few minutes and writes contact_sheet.html, contact_sheet.pdf (both
-at the figures' real size) and the pictures into the folder.
+`python docs/examples/contact_sheet.py FOLDER` takes a few minutes. It writes the pictures into the folder, and
+contact_sheet.html and contact_sheet.pdf, which show them at their real size. Of figures that a command draws for many
+checkpoints or runs, two are shown.
 """
 
 import html
 import os
+import re
 import shutil
 import sys
 import tempfile
@@ -113,7 +115,7 @@ def _played(play: Play, store: Path) -> Iterator[tuple[str, Path]]:
 
     before = set(store.glob("mlruns/*/*"))
     config = entry_points()[play.entry_point].parameters
-    given = play.parameters | ({"run_name": play.named} if play.named else {})
+    given = dict(play.parameters) | ({"run_name": play.named} if play.named else {})
     words = [f"--{name}={_with_ids(str(value))}" for name, value in given.items()]
     print(f"== {play.entry_point} {' '.join(words)}", flush=True)
     cli.starter(play.entry_point)(cli.parse(config, words))
@@ -184,11 +186,18 @@ def _tables(folder: Path) -> None:
 
 
 def _kept(found: Iterator[tuple[str, Path]], folder: Path, name: str) -> list[tuple[str, Path]]:
-    """Copy the pictures into the folder, because the store is temporary."""
+    """Copy the pictures into the folder, because the store is temporary; of pictures of one kind, the first and last.
+    """
+    kinds: dict[str, list[tuple[str, Path]]] = {}
+    for caption, file in found:
+        if file.stem != "preview":  # a smaller copy of another
+            kinds.setdefault(re.sub(r"_(epoch|step)_\d+$", "", file.stem), []).append((caption, file))
     kept = []
-    for number, (caption, file) in enumerate(found, 1):
-        kept.append((caption, folder / f"{name}_{number:02}_{file.name}"))
-        shutil.copyfile(file, kept[-1][1])
+    for number, alike in enumerate(kinds.values(), 1):
+        for place, (caption, file) in enumerate(alike[:1] + alike[1:][-1:]):
+            more = f" (one of {len(alike)})" if len(alike) > 2 else ""
+            kept.append((caption + more, folder / f"{name}_{number:02}{'ab'[place]}_{file.name}"))
+            shutil.copyfile(file, kept[-1][1])
     return kept
 
 
@@ -217,7 +226,7 @@ Placed = tuple[int, int, str, Path]
 
 
 def _pages(shown: Sequence[tuple[str, Path]]) -> list[list[Placed]]:
-    """Place the pictures in rows, from left to right and from top to bottom; one that is larger than a page is alone."""
+    """Place the pictures in rows, from left to right and from top to bottom; one larger than a page is alone."""
     wide, high, gap, below = (int(inches * DPI) for inches in (*PAGE, MARGIN, CAPTION))
     pages: list[list[Placed]] = [[]]
     x = y = gap
@@ -251,4 +260,4 @@ def _sheet(placed: Sequence[Placed]) -> Image.Image:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(sys.argv[1] if len(sys.argv) > 1 else "build/figures")

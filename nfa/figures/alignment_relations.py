@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.bands import beside_curves, chance_band
+from nfa.figures.bands import beside_curves, chance_band, within
+from nfa.figures.notes import KINDS, abbreviations, add_notes, missing, say_empty
 from nfa.figures.style import add_legend, add_title, epoch_axis, panels, site_label, style
 from nfa.figures.training_analysis import Series, draw
 from nfa.relations import RELATIONS
@@ -24,8 +25,8 @@ def alignment_relations(
     """Draw a panel for each relation over epochs, or another `unit`, with sites from the first (dark) to the last
     (light).
 
-    Absent values are not drawn. Where they exist, a band shows two standard errors, a dotted line in the colour of its
-    site the shared-weights level, and one grey band the levels of chance ± 2 SD of all sites.
+    Absent values are not drawn, and said below the panels. Where they exist, a band shows two standard errors, and a
+    dotted line in the colour of its site the shared-weights level; levels of chance are drawn as in `chance_band`.
     """
     from matplotlib import colormaps
 
@@ -41,8 +42,12 @@ def alignment_relations(
                 curves.append((series, f"{site}/{name}", colour))
             beside_curves(place, curves, limits)
             chance_band(place, curves, limits)
-            place.set(title=RELATIONS[name].label, ylim=limits)
+            within([place], limits)
+            place.set(title=RELATIONS[name].label, ylabel=KINDS[RELATIONS[name].kind])
             epoch_axis(place, boundary, unit)
+        if not drawn:
+            say_empty(places[0], "no relation is defined at any step")
         add_legend(figure)
         add_title(figure, title)
+        add_notes(figure, [abbreviations(drawn), *missing(series, sites, relations, unit)])
     return figure

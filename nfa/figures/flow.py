@@ -1,13 +1,17 @@
 """Gradient flow: maps of the network's parts over epochs, and the ratios between its front and its output."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nfa.figures.bands import cut
+from nfa.figures.notes import add_notes, say_empty
 from nfa.figures.relation_grid import colours
-from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, plain_numbers, style
+from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, plain_numbers, site_label, style
 from nfa.figures.training_analysis import Series, draw
+from nfa.relations import Limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,14 +30,17 @@ CURVES = {
 }
 SPREAD = 3  # the last epoch divided by the middle one
 LINES = ("-", "--", ":")  # distinguishable where lines coincide
-THRESHOLDS = {0.01: "vanishing", 0.1: "weak", 0.5: "strong"}
+THRESHOLDS = {0.01: "vanishing below", 0.1: "weak below", 0.5: "strong above"}
 MOST_ROWS = 40
+WIDE = 28  # letters of a map's title
+RMS = "RMS: root mean square over the part's weights"
+RATIOS = "Ratios of root mean squares over the weights of each part"
 
 
 def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str = "", unit: str = "epoch") -> "Figure":
     """Draw a map for each measure, with groups from the input (top) to the output (bottom) and epochs to the right.
 
-    Colours are logarithmic; values that are undefined or were not measured stay white.
+    Colours are logarithmic; values that are undefined or were not measured stay white, which is said below the maps.
     """
     drawn = {name: label for name, label in MAPS.items() if any(series.get(f"flow/{g}/{name}") for g in groups)}
     height = 1.4 + 0.2 * min(len(groups), MOST_ROWS)
@@ -41,11 +48,25 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
     with style():
         for place, (name, label) in zip(places, drawn.items(), strict=False):
             _map(figure, place, {group: series.get(f"flow/{group}/{name}", {}) for group in groups}, unit)
-            place.set_title(label.replace("epoch", unit))
+            place.set_title(textwrap.fill(label.replace("epoch", unit), WIDE))
         for place in places[1:]:
             place.tick_params(labelleft=False)  # the first panel names the groups
+        if not drawn:
+            say_empty(places[0], "nothing is measured at any checkpoint")
         add_title(figure, title)
+        step = -(-len(groups) // MOST_ROWS)
+        some = f"One in {step} of {len(groups)} parts is named." if step > 1 else ""
+        add_notes(figure, [_white(series, [f"flow/{g}/{name}" for g in groups for name in drawn]), some, RMS])
     return figure
+
+
+def _white(series: Mapping[str, Series], keys: Sequence[str]) -> str:
+    """Return what white cells mean, if there are any."""
+    of_measure: dict[str, set[int]] = {}
+    for key in keys:
+        of_measure.setdefault(key.rpartition("/")[2], set()).update(series.get(key, {}))
+    every = ((key, step) for key in keys for step in of_measure[key.rpartition("/")[2]])
+    return "White: zero, undefined or not measured." if any(not series.get(k, {}).get(at) for k, at in every) else ""
 
 
 def _map(figure: "Figure", axes: "Axes", values: Mapping[str, Series], unit: str) -> None:
@@ -59,7 +80,7 @@ def _map(figure: "Figure", axes: "Axes", values: Mapping[str, Series], unit: str
         shown = axes.imshow(table, aspect="auto", cmap="viridis", norm=LogNorm(low, max(high, low * 1.01)))
         plain_numbers(figure.colorbar(shown, ax=axes).ax.yaxis)
     step = -(-len(values) // MOST_ROWS)
-    axes.set_yticks(range(0, len(values), step), list(values)[::step], fontsize=7)
+    axes.set_yticks(range(0, len(values), step), [site_label(group) for group in values][::step], fontsize=7)
     every = -(-len(epochs) // 8)
     axes.set_xticks(range(0, len(epochs), every), [str(epoch) for epoch in epochs[::every]])
     axes.set_xlabel(axis_label(unit))
@@ -81,6 +102,7 @@ def flow_curves(
     """
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
+    epochs = sorted(set().union(*(series.get(key, {}) for series in runs.values() for key in drawn)))
     with style():
         for place, (key, label) in zip(places, drawn.items(), strict=False):
             for index, ((name, series), colour) in enumerate(zip(runs.items(), colours(len(runs)), strict=True)):
@@ -91,10 +113,16 @@ def flow_curves(
             plain_numbers(place.yaxis)
             if key == "flow/front_output_ratio" and built_in is not None:
                 _thresholds(place, built_in)
-            _epochs(place, sorted(set().union(*(series.get(key, {}) for series in runs.values()))), unit)
+            _epochs(place, epochs, unit)
+            if not any(value > 0 for series in runs.values() for value in series.get(key, {}).values()):
+                say_empty(place, "zero or undefined at every checkpoint")
+        if not drawn:
+            say_empty(places[0], "no ratio is defined at any checkpoint")
         if len(runs) > 1:
             add_legend(figure)
         add_title(figure, title)
+        factor = "factors that differ between models" if built_in is None else f"the factor {built_in:.3g}"
+        add_notes(figure, [RATIOS + ("." if built_in == 1 else f"; {factor} of the scale of gradients is built in.")])
     return figure
 
 
@@ -108,12 +136,15 @@ def _epochs(axes: "Axes", epochs: Sequence[int], unit: str) -> None:
         axes.set_xticks(epochs, [str(epoch) for epoch in epochs], minor=False)
         axes.xaxis.set_minor_locator(NullLocator())
         axes.set_xlim(epochs[0] - 0.2, 1.15 * epochs[-1])
+    elif len(epochs) > 1:
+        margin = 0.05 * (epochs[-1] - epochs[0])
+        axes.set_xlim(epochs[0] - margin, epochs[-1] + margin)
 
 
 def _named(label: str, roles: Mapping[str, str | None]) -> str:
     for role, group in roles.items():
-        label = label.replace(role, f"{group}" if group else role)
-    return label
+        label = label.replace(role, site_label(group) if group else role)
+    return textwrap.fill(label, 2 * WIDE)
 
 
 def _thresholds(axes: "Axes", built_in: float) -> None:
@@ -121,21 +152,31 @@ def _thresholds(axes: "Axes", built_in: float) -> None:
     for value, name in ((built_in * limit, name) for limit, name in THRESHOLDS.items()):
         if low < value < high:
             axes.axhline(value, color="0.5", linestyle="--", linewidth=0.8)
-            side: dict[str, Any] = {"ha": "left", "va": "bottom" if name == "strong" else "top"}
-            axes.text(0.01, value, name, transform=axes.get_yaxis_transform(), fontsize=7, color="0.35", **side)
+            look: dict[str, Any] = {"ha": "left", "va": "center", "fontsize": 7, "color": "0.35"}
+            axes.text(1.01, value, name.replace(" ", "\n"), transform=axes.get_yaxis_transform(), **look)
 
 
-def intervals(values: Mapping[str, tuple[float, float, float]], *, xlabel: str, zero: bool = False) -> "Figure":
-    """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top; `zero` adds a line at
-    0.
+def intervals(
+    values: Mapping[str, tuple[float, float, float]],
+    *,
+    xlabel: str,
+    title: str = "",
+    limits: Limits | None = None,
+    zero: bool = False,
+) -> "Figure":
+    """Draw a row for each label: a mean and its interval (mean, low, high), the first at the top.
+
+    Intervals end at the limits of the quantity; `zero` adds a line at 0.
     """
     beside = 0.08 * max(map(len, values), default=0)  # inches for the labels
     figure, places = panels(1, columns=1, width=5.6 + beside, height=1.0 + 0.32 * len(values))
     with style():
-        for row, (mean, low, high) in enumerate(values.values()):
+        for row, (mean, *ends) in enumerate(values.values()):
+            low, high = cut(ends[0], ends[1], limits)
             places[0].errorbar(mean, row, xerr=[[mean - low], [high - mean]], fmt="o", color=f"C{row % 10}", capsize=3)
         places[0].set_yticks(range(len(values)), list(values))
         places[0].set(ylim=(len(values) - 0.5, -0.5), xlabel=xlabel)
         if zero:
             places[0].axvline(0, color="0.3", linewidth=0.8)
+        add_title(figure, title)
     return figure

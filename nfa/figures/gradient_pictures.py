@@ -1,22 +1,29 @@
 """Cosine matrices and maps of gradients: one checkpoint, or many on a page."""
 
 import math
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from nfa.figures.style import add_title, by_rows, style
+from nfa.figures.notes import add_notes
+from nfa.figures.style import add_title, axis_label, by_rows, style
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.collections import LineCollection
     from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
 COLUMNS = 6  # checkpoints in a row of a page
-FEW_CLASSES = 10
+ON_PAGE, ON_PAGES = 12, 48  # most checkpoints on a page, and on all pages of a run
+FEW_CLASSES, NAMED_CLASSES = 10, 30
+TITLE = 27  # letters in a line above a matrix of a page
 NARROWEST = 4.6  # inches of a page, for its title and legend
+SPELLED = "t-SNE: t-distributed stochastic neighbour embedding"
+PIXELS = 720  # across the matrix of a single checkpoint
 AREA = 42.0  # area of the largest mark, in points²
 
 
@@ -76,9 +83,17 @@ def gradient_similarities(shown: DrawnDirections, *, title: str) -> "Figure":
         image = _matrix(axes, shown)
         add_title(figure, title)
         rows = shown.what if shown.classes is None else f"{shown.what} by class, then by mean loss"
-        axes.set(xlabel=rows, ylabel="class" if shown.classes is not None else shown.what)
+        axes.set(xlabel=rows, ylabel=_named(shown))
         figure.colorbar(image, ax=axes, label="cosine of gradients")
     return figure
+
+
+def _named(shown: DrawnDirections) -> str:
+    """Return what the rows of a matrix are called; many classes have no names beside them."""
+    if shown.classes is None:
+        return shown.what
+    count = len(np.unique(shown.classes))
+    return "class" if count <= NAMED_CLASSES else f"{count} classes in order"
 
 
 def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure":
@@ -90,19 +105,28 @@ def gradient_map(shown: DrawnDirections, *, title: str, reach: float) -> "Figure
         axes = figure.subplots()
         marks = _map(axes, shown, reach, 1.0)
         add_title(figure, title)
-        axes.set(xlabel="t-SNE 1 (mark area: gradient norm)", ylabel="t-SNE 2")
+        axes.set(xlabel="t-SNE 1 (mark area: gradient norm)\n" + SPELLED, ylabel="t-SNE 2")
         handles = _legend(shown)
         if handles:
-            figure.legend(handles=handles, loc="outside right center", title="class")
-        elif marks is not None:
+            where: Any = "outside right center" if _few(shown) else "outside lower center"
+            figure.legend(handles=handles, loc=where, title="class" if _few(shown) else None)
+        if marks is not None and not _few(shown):
             figure.colorbar(marks, ax=axes, label="loss" if shown.classes is None else "class")
     return figure
 
 
 def gradient_montage(
-    runs: Mapping[str, Mapping[int, DrawnDirections]], *, title: str, most: int = 48, unit: str = "epoch"
+    runs: Mapping[str, Mapping[int, DrawnDirections]],
+    *,
+    title: str,
+    most: int = ON_PAGE,
+    unit: str = "epoch",
+    reach: float | None = None,
 ) -> "Figure":
-    """Draw every checkpoint of every run on one page: a matrix with its map below, on common scales."""
+    """Draw checkpoints of every run on one page, at most `most` of each: a matrix with its map below, on common scales.
+
+    `reach` is the largest coordinate of the maps; None = that of a run's maps on this page.
+    """
     from matplotlib.figure import Figure
 
     with style():
@@ -115,21 +139,44 @@ def gradient_montage(
             place.axis("off")
         image, top = None, 0
         for name, of_run in shown.items():
-            reach = map_reach(of_run.values())
+            end = map_reach(of_run.values()) if reach is None else reach
             for index, (epoch, directions) in enumerate(of_run.items()):
                 row, column = top + 2 * (index // columns), index % columns
                 image = _matrix(places[row, column], directions, labels=False)
-                _map(places[row + 1, column], directions, reach, 0.25)
-                places[row, column].set_title(f"{name}{unit} {epoch}", fontsize=8)
+                _map(places[row + 1, column], directions, end, 0.25)
+                called = textwrap.fill(f"{name}{axis_label(unit)} {epoch}", TITLE)
+                places[row, column].set_title(called, fontsize=8)
             top += 2 * math.ceil(len(of_run) / columns)
         if image is not None:
             figure.colorbar(image, ax=list(places.flat), label="cosine of gradients", shrink=0.5, aspect=40)
         if handles := max((_legend(one) for of_run in shown.values() for one in of_run.values()), key=len):
             wide = max(1, int(figure.get_size_inches()[0] / 0.75))
             beside = min(len(handles), wide)
-            figure.legend(handles=by_rows(handles, beside), loc="outside lower center", ncols=beside, title="class")
+            named = "class" if any(_few(one) for of_run in shown.values() for one in of_run.values()) else None
+            figure.legend(handles=by_rows(handles, beside), loc="outside lower center", ncols=beside, title=named)
         add_title(figure, title)
+        add_notes(figure, _explained([one for of_run in shown.values() for one in of_run.values()]))
     return figure
+
+
+def _explained(shown: Sequence[DrawnDirections]) -> list[str]:
+    """Return what the matrices and maps of a page are."""
+    what = " and ".join(dict.fromkeys(one.what for one in shown))
+    ordered = any(one.classes is not None for one in shown)
+    colours = "class" if ordered else "loss (light: high)"
+    if ordered and not all(map(_few, shown)):
+        colours = "class (dark: the first)"
+    return [
+        f"Matrices: cosines between the gradients of {what}{', by class, then by mean loss' if ordered else ''}. "
+        f"Maps: t-SNE of their directions; colour: {colours}, mark area: gradient norm.",
+        SPELLED,
+    ]
+
+
+def montage_pages(of_run: Mapping[int, DrawnDirections]) -> list[dict[int, DrawnDirections]]:
+    """Return the checkpoints of each page of a run: all of them, or if there are many, evenly spaced ones."""
+    shown = [*_some(of_run, ON_PAGES).items()]
+    return [dict(shown[start : start + ON_PAGE]) for start in range(0, len(shown), ON_PAGE)]
 
 
 def map_reach(shown: Any) -> float:
@@ -148,20 +195,31 @@ def _some(of_run: Mapping[int, DrawnDirections], most: int) -> dict[int, DrawnDi
 def _matrix(axes: "Axes", shown: DrawnDirections, *, labels: bool = True) -> Any:
     axes.axis("on")
     axes.grid(visible=False)
-    image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation="antialiased")
+    # A mixture of red and blue is purple, the colour of no cosine. Only where several cosines share a pixel they mix.
+    interpolation = "nearest" if labels and len(shown.cosines) <= PIXELS else "antialiased"
+    image = axes.imshow(shown.cosines, cmap="RdBu_r", vmin=-1, vmax=1, interpolation=interpolation)
     axes.set(xticks=[], yticks=[])
     if shown.classes is None:
         return image
     edges = np.flatnonzero(np.diff(shown.classes)) + 1
-    for edge in edges:
-        axes.axhline(edge - 0.5, color="0.2", linewidth=0.4)
-        axes.axvline(edge - 0.5, color="0.2", linewidth=0.4)
-    if labels and len(edges) < 40:
+    axes.add_collection(_lines_between(edges - 0.5, len(shown.classes)), autolim=False)
+    if labels and len(edges) < NAMED_CLASSES:
         starts = np.concatenate([[0], edges, [len(shown.classes)]])
         names = [str(shown.classes[start]) for start in starts[:-1]]
-        axes.set_yticks((starts[:-1] + starts[1:] - 1) / 2, names)
+        size = 9 if len(names) <= NAMED_CLASSES // 2 else 7
+        axes.set_yticks((starts[:-1] + starts[1:] - 1) / 2, names, fontsize=size)
         axes.tick_params(length=0)
     return image
+
+
+def _lines_between(edges: np.ndarray, size: int) -> "LineCollection":
+    """Return lines across a matrix at these rows and columns, as one artist, however many there are."""
+    from matplotlib.collections import LineCollection
+
+    reach = (-0.5, size - 0.5)
+    rows = [[(end, edge) for end in reach] for edge in edges]
+    columns = [[(edge, end) for end in reach] for edge in edges]
+    return LineCollection(rows + columns, colors="0.2", linewidths=0.4)
 
 
 def _map(axes: "Axes", shown: DrawnDirections, reach: float, scale: float) -> Any:
@@ -189,18 +247,17 @@ def _few(shown: DrawnDirections) -> bool:
 
 
 def _colour(label: int) -> Any:
-    from matplotlib import colormaps
+    from matplotlib import color_sequences
 
-    return colormaps["tab10"](int(label))
+    return color_sequences["petroff10"][int(label)]  # ten colours that colour-blind people tell apart
 
 
 def _legend(shown: DrawnDirections) -> "Sequence[Line2D]":
     from matplotlib.lines import Line2D
 
-    if shown.classes is None or not _few(shown):
-        return []
     look: dict[str, Any] = {"linestyle": "", "marker": "o", "markersize": 5}
-    handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in sorted(set(shown.classes.tolist()))]
+    classes = [] if shown.classes is None or not _few(shown) else sorted(set(shown.classes.tolist()))
+    handles = [Line2D([], [], color=_colour(c), label=str(c), **look) for c in classes]
     if shown.noisy is not None and shown.noisy.any():
         ring: dict[str, Any] = {"markerfacecolor": "none", "markeredgecolor": "k"}
         handles.append(Line2D([], [], label="wrong label", **look, **ring))

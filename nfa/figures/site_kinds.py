@@ -8,7 +8,6 @@ from nfa.figures.training_analysis import Series
 from nfa.levels import LEVELS
 from nfa.plain_text import counted
 
-MOST_PANELS = 24
 _NUMBER = re.compile(r"(?<=\.)\d+(?=\.)")
 
 
@@ -85,9 +84,17 @@ def _mean(values: Sequence[float]) -> float:
     return sum(values) / len(values)
 
 
-def alignment_title(title: str, conventions: Mapping[str, Any], drawn: Shown) -> str:
-    """Return the title of a figure of relations: examples, precision, output directions, and which sites are drawn."""
+def alignment_title(title: str, conventions: Mapping[str, Any]) -> str:
+    """Return the title of a figure of relations: examples, precision and output directions."""
+    return f"{title}: {counted(conventions['examples'], 'example')}, {alignment_conventions(conventions)}"
+
+
+def alignment_conventions(conventions: Mapping[str, Any]) -> str:
+    """Return the precision, and the number of output directions unless they are all.
+
+    >>> alignment_conventions({"precision": "float32", "directions": "64 random, seed 1"})
+    'float32, 64 random directions'
+    """
     directions = conventions["directions"]
     count = "" if directions == "all" else f", {directions.partition(',')[0]} directions"
-    left = f"; {drawn.said}" if drawn.said else ""
-    return f"{title}: {counted(conventions['examples'], 'example')}, {conventions['precision']}{count}{left}"
+    return f"{conventions['precision']}{count}"

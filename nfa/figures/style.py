@@ -27,23 +27,32 @@ RC: dict[str, Any] = {
     "pdf.fonttype": 42,
     "svg.fonttype": "none",
 }
+# Okabe and Ito 2008: colours that people with any colour vision tell apart.
+BLUE, ORANGE, GREEN, VERMILLION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+PURPLE, SKY, BLACK = "#CC79A7", "#56B4E9", "#000000"
 LOSSES = {
-    "train/loss": {"label": "train loss", "color": "tab:blue", "marker": "o"},
-    "val/loss": {"label": "validation loss", "color": "tab:red", "marker": "s"},
-    "eval/loss": {"label": "loss of held-out answers", "color": "tab:red", "marker": "s"},
+    "train/loss": {"label": "train loss", "color": BLUE, "marker": "o"},
+    "val/loss": {"label": "validation loss", "color": VERMILLION, "marker": "s"},
+    "eval/loss": {"label": "loss of held-out answers", "color": VERMILLION, "marker": "s"},
 }
 _IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
+DECADES = 100  # a logarithmic axis that spans this factor has enough ticks at powers of ten
 LONG = 6  # a logarithmic axis that spans this factor has enough ticks at 1, 2 and 5
 ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # the room for a legend in the place of a panel
-TITLE_LETTER, TITLE_LINE = 0.085, 0.18  # inches
+TITLE_LETTER, TITLE_LINE, LEGEND_LINE = 0.085, 0.18, 0.19  # inches
 
 
 def site_label(site: str) -> str:
-    """Return a site as it is written in a figure; paths without a list of layers are unchanged.
+    """Return a site as it is written in a figure; paths without a list of layers are unchanged, and a mere number is a
+    module.
 
     >>> site_label("layer_3"), site_label("model.layers.12.self_attn.q_proj"), site_label("model.layers.*.mlp.up_proj")
     ('layer 3', 'block 12 q_proj', 'up_proj, all blocks')
+    >>> site_label("0")
+    'module 0'
     """
+    if site.isdecimal():
+        return f"module {site}"
     match = _IN_BLOCK.fullmatch(site)
     if match is None:
         return re.sub(r"\blayer_(?=\d)", "layer ", site)
@@ -96,12 +105,34 @@ def add_legend(figure: "Figure") -> None:
     if spare and len(drawn) <= ENTRIES_BESIDE and longest <= LETTERS_BESIDE:
         spare[0].legend(handles=[*drawn.values()], loc="center", fontsize=10)
         return
-    entry = 0.6 + 0.08 * longest  # inches
     width, height = figure.get_size_inches()
-    columns = max(1, min(len(drawn), 5, int(width / entry)))
+    columns = _columns([len(label) for label in drawn], width)
     more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # there is room for two
-    figure.set_size_inches(max(width, entry), height + 0.21 * more_rows)
+    figure.set_size_inches(max(width, _entry(longest)), height + LEGEND_LINE * more_rows)
     figure.legend(handles=by_rows([*drawn.values()], columns), loc="outside lower center", ncols=columns)
+
+
+def _entry(letters: int) -> float:
+    return 0.65 + 0.075 * letters  # inches
+
+
+def _columns(letters: Sequence[int], width: float) -> int:
+    """Return in how many columns entries of so many letters fit into a width in inches, when read in rows.
+
+    >>> _columns([10, 10, 10], 5.0), _columns([40, 40], 5.0), _columns([], 5.0)
+    (3, 1, 1)
+    """
+    for columns in range(min(len(letters), 5), 1, -1):
+        if sum(_entry(max(letters[column::columns])) for column in range(columns)) <= width:
+            return columns
+    return 1
+
+
+def legend_height(figure: "Figure") -> float:
+    """Return how many inches the legend below the panels needs; 0 if there is none."""
+    rows: list[int] = [math.ceil(len(legend.get_texts()) / legend._ncols) for legend in figure.legends]  # type: ignore[attr-defined]
+    titles = sum(bool(legend.get_title().get_text()) for legend in figure.legends)
+    return math.fsum(LEGEND_LINE * count + 0.2 for count in rows) + LEGEND_LINE * titles
 
 
 def by_rows(entries: Sequence[Entry], columns: int) -> list[Entry]:
@@ -128,8 +159,17 @@ def plain_numbers(axis: "Axis") -> None:
     low, high = axis.get_view_interval()
     axis.set_major_locator(LogLocator(subs=(1, 2, 5), numticks=7) if high > LONG * low else MaxNLocator(5))
     digits = _digits(low, high)
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.{digits}g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: _plain(value, digits)))
     axis.set_minor_formatter(NullFormatter())
+
+
+def _plain(value: float, digits: int) -> str:
+    """Return a number with so many digits; of usual size without a power of ten.
+
+    >>> _plain(1000.0, 3), _plain(0.25, 3), _plain(2e7, 3)
+    ('1000', '0.25', '2e+07')
+    """
+    return f"{value:.{digits}g}" if abs(value) < 10**digits or abs(value) >= 1e6 else f"{value:.0f}"
 
 
 def _digits(low: float, high: float) -> int:

@@ -1,26 +1,43 @@
 """Losses and similarities of every analysed layer through training."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nfa.figures.bands import CHANCE, beside_curves, chance_band
-from nfa.figures.style import LONG, LOSSES, add_legend, add_title, epoch_axis, panels, plain_numbers, site_label, style
-from nfa.relations import KNOWN
+from nfa.figures.bands import CHANCE, beside_curves, chance_band, cut, within
+from nfa.figures.notes import abbreviations, add_notes, missing, missing_in, say_empty
+from nfa.figures.style import (
+    BLACK,
+    DECADES,
+    GREEN,
+    LOSSES,
+    ORANGE,
+    PURPLE,
+    SKY,
+    add_legend,
+    add_title,
+    epoch_axis,
+    panels,
+    plain_numbers,
+    site_label,
+    style,
+)
+from nfa.relations import KNOWN, RELATIONS, Limits
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Series = Mapping[int, float]
-SIMILARITIES = {
-    "agop_nfm": {"label": "AGOP vs NFM", "color": "tab:green", "marker": "^"},
-    "g_vs_h": {"label": "G vs H", "color": "tab:purple", "marker": "D"},
-    "g_vs_m": {"label": "G vs M", "color": "tab:cyan", "marker": "v"},
-    "h_vs_m": {"label": "H vs M", "color": "tab:orange", "marker": "*"},
-    "agop_known": {"label": "AGOP in the known features", "color": "tab:olive", "marker": "P"},
-    "nfm_known": {"label": "NFM in the known features", "color": "tab:pink", "marker": "X"},
+LOOKS = {
+    "agop_nfm": {"color": GREEN, "marker": "^"},
+    "g_vs_h": {"color": PURPLE, "marker": "D"},
+    "g_vs_m": {"color": SKY, "marker": "v"},
+    "h_vs_m": {"color": ORANGE, "marker": "*"},
+    "agop_known": {"color": BLACK, "marker": "P"},
+    "nfm_known": {"color": "0.5", "marker": "X"},
 }
 LIMITS = (0.0, 1.0)
+NO_LOSS = "no loss was logged"
 
 
 def training_analysis(
@@ -29,33 +46,43 @@ def training_analysis(
     similarities: Sequence[str] = ("agop_nfm",),
     *,
     title: str = "",
+    loss: str = "",
     boundary: int | None = None,
     unit: str = "epoch",
     band: str = "",
 ) -> "Figure":
     """Draw one panel per site: losses on a logarithmic left axis, similarities on a right axis from 0 to 1.
 
-    `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …). Losses are drawn at the epochs
-    that have similarities. Where they exist, a band shows two standard errors, and a dotted line in the colour of its
-    curve the shared-weights level. The grey band is chance ± 2 SD of the first of `similarities` alone, because those
-    of all would cover the panel; chance levels of shares in known features are grey lines. Where <key>_lo and
-    <key>_hi exist, as for a mean over seeds or blocks, the band between them is labelled `band`.
+    `series` holds epoch → value by metric key (`train/loss`, `layer_0/agop_nfm`, …), and `loss` is the name of the
+    loss. Losses are drawn at the epochs that have similarities. Where they exist, a band shows two standard errors, and
+    a dotted line in the colour of its curve the shared-weights level. The grey band is chance ± 2 SD of the first of
+    `similarities` alone, because those of all would cover the panel; chance levels of shares in known features are
+    dashed in the colour of their curve. Where <key>_lo and <key>_hi exist, as for a mean over seeds or blocks, the band
+    between them is labelled `band`.
     """
     figure, places = panels(len(sites))
     with style():
-        for place, site in zip(places, sites, strict=True):
-            _panel(place, series, site, similarities, boundary, unit)
-            if any(f"{site}/{name}_lo" in series for name in similarities):
-                place.fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
+        lefts = [
+            _panel(place, series, site, similarities, boundary, unit) for place, site in zip(places, sites, strict=True)
+        ]
+        share_losses(lefts, loss)
+        if any(f"{site}/{name}_lo" in series for site in sites for name in similarities):
+            lefts[-1].fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
         add_legend(figure)
         add_title(figure, title)
+        add_notes(figure, [abbreviations(similarities), *missing(series, sites, similarities, unit)])
     return figure
 
 
 def training_analyses(
-    runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], similarities: Sequence[str], *, title: str = ""
+    runs: Mapping[str, Mapping[str, Series]],
+    sites: Sequence[str],
+    similarities: Sequence[str],
+    *,
+    title: str = "",
+    loss: str = "",
 ) -> "Figure":
-    """Draw a row of such panels for each run; `runs` are series by run name."""
+    """Draw a row of such panels for each run, all with the same scales; `runs` are series by run name."""
     figure, places = panels(len(runs) * len(sites), columns=len(sites))
     with style():
         for row, (name, series) in enumerate(runs.items()):
@@ -63,50 +90,74 @@ def training_analyses(
                 place = places[row * len(sites) + column]
                 _panel(place, series, site, similarities, None, "epoch")
                 place.set_title(f"{name}, {site_label(site)}")
+        share_losses(places, loss)
         add_legend(figure)
         add_title(figure, title)
+        add_notes(figure, [abbreviations(similarities), *missing_in(runs, sites, similarities)])
     return figure
 
 
 def _panel(
     axes: "Axes", series: Mapping[str, Series], site: str, similarities: Sequence[str], boundary: int | None, unit: str
-) -> None:
-    epochs = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities)) | set(
-        series.get("train/loss", {})
-    )
-    losses = {key: of_key for key, of_key in series.items() if key.startswith(tuple(LOSSES))}
-    drawn = {key: {at: value for at, value in of_key.items() if at in epochs} for key, of_key in losses.items()}
-    for key, look in LOSSES.items():
-        draw(axes, drawn.get(key, {}), **look)
+) -> "Axes":
+    """Draw a site and return the left axes, whose scale is not set yet."""
+    measured = set().union(*(series.get(f"{site}/{name}", {}) for name in similarities))
+    epochs = measured | set(series.get("train/loss", {}))
+    draw_losses(axes, series, epochs)
     axes.set_title(site_label(site))
-    _loss_axis(axes, drawn)
     epoch_axis(axes, boundary, unit)
     right = axes.twinx()
     for name in similarities:
-        draw(right, series.get(f"{site}/{name}", {}), **SIMILARITIES[name])
-        between(right, series, f"{site}/{name}", SIMILARITIES[name]["color"])
-    curves = {name: (series, f"{site}/{name}", SIMILARITIES[name]["color"]) for name in similarities}
+        draw(right, series.get(f"{site}/{name}", {}), label=RELATIONS[name].label, **LOOKS[name])
+        between(right, series, f"{site}/{name}", LOOKS[name]["color"], limits=LIMITS)
+    curves = {name: (series, f"{site}/{name}", LOOKS[name]["color"]) for name in similarities}
     beside_curves(right, curves.values(), LIMITS)
-    grey = [curve for name, curve in curves.items() if name in KNOWN or name == similarities[0]]
-    chance_band(right, grey, LIMITS, label=f"{CHANCE}, {SIMILARITIES[similarities[0]]['label']}")
-    right.set(ylim=LIMITS, ylabel=_scale(similarities))
+    first = {name: curve for name, curve in curves.items() if name in KNOWN or name == similarities[0]}
+    chance_band(right, first.values(), LIMITS, label=f"{CHANCE}, {RELATIONS[similarities[0]].label}")
+    within([right], LIMITS)
+    right.set_ylabel(_scale(similarities))
     right.spines["right"].set_visible(True)
     right.grid(visible=False)
+    if not measured:
+        say_empty(right, "no similarity is defined here")
+    return axes
 
 
-def _loss_axis(axes: "Axes", losses: Mapping[str, Series]) -> None:
-    """Set up the left axis, with the bands around means; it has no ticks if no loss was logged, as in a user's own
-    training loop.
+def draw_losses(axes: "Axes", series: Mapping[str, Series], epochs: Collection[int]) -> None:
+    """Draw the losses of these epochs with the bands around means on a logarithmic axis; say so if none was logged, as
+    in a user's own training loop.
     """
-    if not axes.get_lines():
+    found = {key: of_key for key, of_key in series.items() if key.startswith(tuple(LOSSES))}
+    losses = {key: {at: value for at, value in of.items() if at in epochs} for key, of in found.items()}
+    if not any(losses.values()):
         axes.set_yticks([])
+        axes.set_ylabel(NO_LOSS, color="0.5")
         return
-    axes.set(ylabel="loss", yscale="log")
+    for key, look in LOSSES.items():
+        draw(axes, losses.get(key, {}), **look)
+    axes.set_yscale("log")
     for key, look in LOSSES.items():
         between(axes, losses, key, look["color"], alpha=0.1)
-    low, high = axes.get_ylim()
-    if high < LONG * low:
-        plain_numbers(axes.yaxis)
+
+
+def share_losses(places: "Sequence[Axes]", loss: str) -> None:
+    """Name the loss on the axes that have one, and give them all one scale."""
+    drawn = [place for place in places if place.get_yscale() == "log"]
+    ends = [place.get_ylim() for place in drawn]
+    for place in drawn:
+        place.set(ylabel=loss_label(loss), ylim=(min(low for low, _ in ends), max(high for _, high in ends)))
+        low, high = place.get_ylim()
+        if high < DECADES * low:
+            plain_numbers(place.yaxis)
+
+
+def loss_label(loss: str) -> str:
+    """Return the label of an axis of losses, in two lines.
+
+    >>> loss_label("cross-entropy"), loss_label("")
+    ('cross-entropy\\n(train, validation)', 'loss\\n(train, validation)')
+    """
+    return f"{loss or 'loss'}\n(train, validation)"
 
 
 def _scale(similarities: Sequence[str]) -> str:
@@ -116,21 +167,33 @@ def _scale(similarities: Sequence[str]) -> str:
     return ", ".join(words)
 
 
-def between(axes: "Axes", series: Mapping[str, Series], key: str, colour: Any, alpha: float = 0.15) -> None:
+def between(
+    axes: "Axes",
+    series: Mapping[str, Series],
+    key: str,
+    colour: Any,
+    alpha: float = 0.15,
+    *,
+    limits: Limits | None = None,
+) -> None:
     """Draw a band between the two ends that a series has beside a mean; on a logarithmic axis after all lines.
 
-    A logarithmic axis reaches down to the band, but at most to a tenth of its lowest value, as an end may be negative.
+    The band is cut at `limits`, which a mean keeps but an interval around it may exceed. A logarithmic axis reaches
+    down to the band, but at most to a tenth of its lowest value, as an end may be negative.
     """
+    from matplotlib.colors import to_rgba
+
     low, high = series.get(f"{key}_lo", {}), series.get(f"{key}_hi", {})
     epochs = sorted(low)
     if not epochs:
         return
-    bottom, top = ([side[epoch] for epoch in epochs] for side in (low, high))
+    bottom, top = map(list, zip(*(cut(low[epoch], high[epoch], limits) for epoch in epochs), strict=True))
     if axes.get_yscale() == "log":
         lowest, highest = axes.get_ylim()
         bottom = [max(end, lowest / 10) for end in bottom]
         axes.set_ylim(min(lowest, *bottom), max(highest, *top))
-    axes.fill_between(epochs, bottom, top, color=colour, alpha=alpha, linewidth=0 if len(epochs) > 1 else 2)
+    faces, edges = to_rgba(colour, alpha), to_rgba(colour, 0.5)  # edges tell bands that overlap apart
+    axes.fill_between(epochs, bottom, top, facecolor=faces, edgecolor=edges, linewidth=0.5 if len(epochs) > 1 else 2)
 
 
 def draw(axes: "Axes", values: Series, **look: Any) -> None:

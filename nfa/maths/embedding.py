@@ -5,7 +5,11 @@ import math
 import numpy as np
 from jaxtyping import Float, Int
 
+from nfa.maths.exact_tsne import exact_tsne
+
 SPREAD = 1e-4  # standard deviation of the first positions, as scikit-learn takes it
+EXACT = 1024  # directions up to which all pairs take less time than a tree
+ANEW = 1000  # iterations of a map that starts anew
 CONTINUED = 500  # iterations from a map that is nearly right; more would only inflate it
 FEWEST = 4  # the smallest number of directions in a map
 
@@ -31,8 +35,9 @@ def tsne(
 ) -> Float[np.ndarray, "n 2"]:
     """Map directions to the plane by t-SNE on their chord distances √(2 − 2C).
 
-    Van der Maaten and Hinton 2008, as implemented by scikit-learn. Given a starting map, early exaggeration is left
-    out, so that the result can be compared with the map it started from.
+    Van der Maaten and Hinton 2008: with all pairs for up to 1,024 directions, and for more with the approximation of
+    Barnes and Hut, as implemented by scikit-learn. Given a starting map, early exaggeration is left out, so that the
+    result can be compared with the map it started from.
 
     Args:
         cosines: Cosines C of all pairs of directions [n, n].
@@ -46,21 +51,25 @@ def tsne(
     Raises:
         ValueError: There are fewer than 4 directions.
     """
-    from sklearn.manifold import TSNE  # its import changes the environment and draws random numbers
-
     if len(cosines) < FEWEST:
         raise ValueError(f"a map of {len(cosines)} examples")
-    chord = np.sqrt(np.clip(2 - 2 * np.asarray(cosines, dtype=np.float64), 0, None))
-    np.fill_diagonal(chord, 0)
+    squared = np.clip(2 - 2 * np.asarray(cosines, dtype=np.float64), 0, None)
+    np.fill_diagonal(squared, 0)
+    begin = principal(cosines) if start is None else np.asarray(start, dtype=np.float32)
+    exaggeration, iterations = (12.0, ANEW) if start is None else (1.0, CONTINUED)
+    if len(cosines) <= EXACT:
+        return exact_tsne(squared, begin, perplexity=perplexity, exaggeration=exaggeration, iterations=iterations)
+    from sklearn.manifold import TSNE  # its import changes the environment and draws random numbers
+
     method = TSNE(
         metric="precomputed",
         perplexity=perplexity,
-        init=principal(cosines) if start is None else np.asarray(start, dtype=np.float32),
-        early_exaggeration=12 if start is None else 1,
-        max_iter=1000 if start is None else CONTINUED,
+        init=begin,
+        early_exaggeration=exaggeration,
+        max_iter=iterations,
         random_state=seed % 2**32,
     )
-    found: Float[np.ndarray, "n 2"] = method.fit_transform(chord)
+    found: Float[np.ndarray, "n 2"] = method.fit_transform(np.sqrt(squared))
     return found
 
 

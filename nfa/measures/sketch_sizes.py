@@ -162,9 +162,8 @@ class _Pilot:
         """Return the ways to sketch each parameter."""
         products = {key: self._products(key) for key in self.sketched}
         means = {region: products[region, of_rows].mean(dim=0) for region, of_rows in products}
-        gram = torch.stack([*means.values(), *(torch.cat(of) @ torch.cat(of).T for of in self.small.values())]).sum(
-            dim=0
-        )
+        exact = [torch.cat(of) @ torch.cat(of).T for of in self.small.values()]
+        gram = torch.stack([*means.values(), *exact]).sum(dim=0)
         found: dict[Region, list[SketchOption]] = {}
         for key, of_key in products.items():
             found.setdefault(key[0], []).append(SketchOption(key, _variance(of_key, gram), *self.costs[key]))

@@ -52,10 +52,10 @@ def alignment(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Value
         >>> [row.key for row in table]
         ['0/g_vs_h', '0/g_vs_m', '0/h_vs_m']
     """
-    model, study = _opened(WatchedAlignment, "alignment", model, loss, probe, options)
+    model, study, subject = _opened(WatchedAlignment, "alignment", model, loss, probe, options)
     with observable(model):
         values = study.values(model, 0)
-    return ValueTable.of(values, "", study.described(), partial(_relations, values, study.described()))
+    return ValueTable.of(values, "", study.described(), partial(_relations, values, study.described(), subject))
 
 
 def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> ValueTable:
@@ -75,10 +75,10 @@ def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any
     Raises:
         Refusal: The model, the loss or an option cannot be used.
     """
-    model, study = _opened(WatchedDirections, "gradient_directions", model, loss, probe, options)
+    model, study, subject = _opened(WatchedDirections, "gradient_directions", model, loss, probe, options)
     with observable(model):
         result = study.analysis(model)
-    draw = partial(_cosines, result.arrays, study.analysis.classes)
+    draw = partial(_cosines, result.arrays, study.analysis.classes, subject)
     return ValueTable.of(result.scalars, "gradient/", study.described(), draw)
 
 
@@ -98,10 +98,10 @@ def gradient_flow(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> V
     Raises:
         Refusal: The model, the loss or an option cannot be used.
     """
-    model, study = _opened(WatchedFlow, "gradient_flow", model, loss, probe, options)
+    model, study, subject = _opened(WatchedFlow, "gradient_flow", model, loss, probe, options)
     with observable(model):
         values = study.values(model, 0)
-    return ValueTable.of(values, "flow/", study.described(), partial(_parts, values, study.described()))
+    return ValueTable.of(values, "flow/", study.described(), partial(_parts, values, study.described(), subject))
 
 
 def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> Tensor:
@@ -130,15 +130,15 @@ def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
                 [1., 2.]], dtype=torch.float64)
     """
     options = {"sketch": "none", **options}
-    model, study = _opened(WatchedDirections, "gradient_gram", model, loss, probe, options)
+    model, study, _ = _opened(WatchedDirections, "gradient_gram", model, loss, probe, options)
     with observable(model):
         return study.analysis.gram(model)
 
 
 def _opened(
     kind: type[Study], name: str, model: nn.Module, loss: Loss, probe: Any, options: Mapping[str, Any]
-) -> tuple[nn.Module, Study]:
-    """Unwrap the model and return it with a study of it; `Refusal` where it cannot be studied."""
+) -> tuple[nn.Module, Study, str]:
+    """Unwrap the model and return it with a study of it, and what is studied in words; `Refusal` where it cannot be."""
     how: dict[str, Any] = {"outputs": call, "present": None, "examples": 512}
     how |= {"known_features": None} if name == "alignment" else {}
     chosen = {key: options.get(key, default) for key, default in how.items()}
@@ -146,25 +146,25 @@ def _opened(
     subject = Subject(model, loss, probe, asked, **chosen)
     (study,) = subject.studies(Start(subject.workload, subject.model))
     assert isinstance(study, kind)
-    return subject.model, study
+    return subject.model, study, subject.title()
 
 
 # ---- pictures
 
 
-def _relations(values: Mapping[str, float], described: Mapping[str, Any], title: str) -> "Figure":
+def _relations(values: Mapping[str, float], described: Mapping[str, Any], subject: str, title: str) -> "Figure":
     from nfa.figures.values_by_site import relations_by_site
 
-    return relations_by_site(values, described["sites"], described["relations"], title=title)
+    return relations_by_site(values, described["sites"], described["relations"], title=title or subject)
 
 
-def _parts(values: Mapping[str, float], described: Mapping[str, Any], title: str) -> "Figure":
+def _parts(values: Mapping[str, float], described: Mapping[str, Any], subject: str, title: str) -> "Figure":
     from nfa.figures.values_by_site import gradients_by_part
 
-    return gradients_by_part(values, list(described["groups"]["names"]), title=title)
+    return gradients_by_part(values, list(described["groups"]["names"]), title=title or subject)
 
 
-def _cosines(arrays: Mapping[str, Any], classes: Tensor | None, title: str) -> "Figure":
+def _cosines(arrays: Mapping[str, Any], classes: Tensor | None, subject: str, title: str) -> "Figure":
     import numpy as np
 
     from nfa.figures.gradient_pictures import DrawnDirections, gradient_similarities
@@ -172,4 +172,4 @@ def _cosines(arrays: Mapping[str, Any], classes: Tensor | None, title: str) -> "
     losses, found = arrays["losses"], None if classes is None else classes.numpy()
     order = np.lexsort((losses, np.zeros_like(losses) if found is None else found))
     drawn = DrawnDirections.in_order({"map": np.empty((0, 2)), **arrays}, order, losses, "examples", found)
-    return gradient_similarities(drawn, title=title)
+    return gradient_similarities(drawn, title=title or subject)

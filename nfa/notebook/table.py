@@ -138,7 +138,7 @@ class ValueTable(Table[ValueRow]):
         return {row.key: row.value for row in self.rows}[key]
 
     def plot(self, title: str = "") -> "Figure":
-        """Return a matplotlib figure of the values."""
+        """Return a matplotlib figure of the values; without a title it is named by model, loss and examples."""
         return self.draw(title)
 
     def _printed(self) -> tuple[Sequence[str], Callable[[ValueRow], Sequence[str]], str]:

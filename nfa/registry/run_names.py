@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from nfa.errors import Refusal
+from nfa.plain_text import rounded
 from nfa.registry.families.protocol import APART
 from nfa.registry.families.registry import family_of
 
@@ -90,6 +91,4 @@ def _told(parameters: Sequence[str], between: str, most: int) -> str:
 
 def _text(value: Any) -> str:
     """Return a value as a name shows it: numbers are rounded, and of a path only the last part is told."""
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.3g}" if isinstance(value, float) else Path(str(value)).name
+    return Path(rounded(value)).name

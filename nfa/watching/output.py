@@ -30,11 +30,10 @@ class Output:
     the coverage. With every other sink a watch starts from nothing.
     """
 
-    def __init__(self, sink: Any, prefix: str, title: str) -> None:
+    def __init__(self, sink: Any, prefix: str) -> None:
         self.sink: Sink = MlflowRun() if sink is None else checked(sink)
         self.prefix = prefix
         self.run = self.sink if isinstance(self.sink, MlflowRun) else None
-        self.title = self.run.name if self.run else title
         self.again = self.run is not None and any(self.run.has(f"{prefix}{name}.json") for name in STUDIES)
         before = self.run.series() if self.run and self.again else {}
         self._kept = {key: dict(of_key) for key, of_key in before.items()}

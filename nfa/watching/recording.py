@@ -99,7 +99,7 @@ class Watch:
         self.model, self.step, self.silent = unwrapped(model), whole_number("step", step), is_second()
         if self.silent:
             return
-        self.output = Output(sink, prefix, type(self.model).__name__)
+        self.output = Output(sink, prefix)
         self._check_names()
         how: Any = {"outputs": outputs, "present": present, "examples": examples, "known_features": known_features}
         self.subject = Subject(self.model, loss, probe, asked, **how)
@@ -233,5 +233,5 @@ class Watch:
         if error is None:
             from nfa.watching import reports  # importing matplotlib is slow, and only figures need it
 
-            reports.report(self.output, self.studies)
+            reports.report(self.output, self.studies, self.subject)
             self.output.end()

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nfa.errors import NfaError, Refusal, reason
 from nfa.maths.known_features import KnownFeatures
+from nfa.plain_text import counted, loss_in_words
 from nfa.watching.models import observable, unwrapped
 from nfa.watching.options import Asked
 from nfa.watching.probes import probe_of
@@ -37,6 +38,16 @@ class Subject:
             how: Any = {"present": present, "examples": examples, "known": known_features}
             self.workload = probe_of(self.model, loss, probe, outputs, **how)
         self.ids = list(self.workload.ids("probe"))[: asked.count(len(self.workload.all))]
+
+    @property
+    def called(self) -> str:
+        """The model and its loss, in words."""
+        words = type(self.model).__name__, loss_in_words(self.workload.described_loss(plain=True))
+        return ", ".join(filter(None, words))
+
+    def title(self, run: str = "") -> str:
+        """Return the title of a figure: what is analysed, in which run if it has a name, and on how many examples."""
+        return f"{self.called}{f', run {run}' if run else ''}: {counted(len(self.ids), 'example')}"
 
     def studies(self, start: Start, record: RecordOutputs | None = None) -> list[WatchedStudy]:
         """Return the chosen studies; `Refusal` where one is impossible. `record` receives the outputs of all examples.

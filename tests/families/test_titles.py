@@ -10,10 +10,10 @@ from nfa.registry.families.registry import family
 STORED: dict[str, tuple[dict[str, Any], str]] = {
     "mlp": (
         {
-            "train": {"width": 128, "depth": 3, "optimizer": "sgd", "lr": 0.1},
+            "train": {"width": 128, "depth": 3, "optimizer": "sgd", "lr": 0.1, "seed": 1717, "seeds": ""},
             "data": {"name": "fashion-mnist", "features": 784},
         },
-        "MLP 784→128×3 on fashion-mnist, sgd, lr 0.1",
+        "MLP 784→128×3 on fashion-mnist, sgd, lr 0.1, seed 1717",
     ),
     "eeg": (
         {"train": {"preset": "v1", "optimizer": "adam", "lr": 0.003}, "data": {"name": "simulated"}},
@@ -38,3 +38,9 @@ STORED: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.parametrize(("name", "stored", "title"), [(name, *one) for name, one in STORED.items()])
 def test_a_title_says_what_was_trained_on_what(name: str, stored: Mapping[str, Any], title: str) -> None:
     assert family(name).title(stored) == title
+
+
+def test_the_title_of_several_seeds_names_none_of_them() -> None:
+    stored, title = STORED["mlp"]
+    several = {**stored, "train": {**stored["train"], "seeds": "1-3"}}
+    assert family("mlp").title(several) == title.removesuffix(", seed 1717")

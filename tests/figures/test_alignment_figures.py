@@ -75,7 +75,7 @@ def test_every_relation_has_one_panel_with_its_name(everything: Figure) -> None:
         assert axes.get_xlabel() == "epoch"
 
 
-def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_other_measures_freely(
+def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_ranks_from_1(
     everything: Figure,
 ) -> None:
     limits = {name: axes.get_ylim() for name, axes in zip(RELATIONS, shown(everything), strict=True)}
@@ -83,7 +83,7 @@ def test_cosines_and_overlaps_reach_from_0_to_1_fact_from_minus_1_and_other_meas
         assert limits[name] == (0, 1), name
     assert limits["fact_nfm"] == (-1, 1)
     for name in of_kind("stable rank"):
-        assert limits[name][0] == 0
+        assert limits[name][0] == 1
         assert limits[name][1] > 3
     for name in of_kind("exponent"):
         assert limits[name][0] < 3 < limits[name][1]

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from nfa.figures.flow import CURVES, MAPS, MOST_ROWS, flow_curves, flow_map, intervals
+from nfa.figures.style import site_label
 
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500)
 GROUPS = ["cnn", "se", "subject", "block_0", "block_1", "gate", "head"]
@@ -34,7 +35,11 @@ def saved(figure: Figure) -> bytes:
 
 
 def titled(figure: Figure) -> dict[str, Axes]:
-    return {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    return {" ".join(axes.get_title().split()): axes for axes in figure.axes if axes.get_title()}
+
+
+def notes(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
 
 
 def assert_inside(figure: Figure) -> None:
@@ -54,6 +59,7 @@ def test_maps_show_every_value_in_its_place(groups: list[str], epochs: tuple[int
         expected = [[given[f"flow/{group}/{name}"][epoch] for epoch in epochs] for group in groups]
         np.testing.assert_array_equal(image.get_array(), expected)
         assert [tick.get_text() for tick in maps[label].get_yticklabels()] in (groups, [])
+    assert "White" not in notes(flow_map(given, groups))
     ticks = [tick.get_text() for tick in maps[MAPS["grad_rms"]].get_xticklabels()]
     assert ticks == [str(epoch) for epoch in epochs[:: -(-len(epochs) // 8)]]
 
@@ -72,11 +78,13 @@ def test_what_is_undefined_or_was_not_measured_stays_white() -> None:
     assert white[5, 0]
     assert white.sum() == len(EPOCHS) + 2
     assert not shown.min() <= 0
+    assert "White: zero, undefined or not measured." in notes(flow_map(given, GROUPS))
 
 
 def test_nothing_measured_draws_an_empty_figure() -> None:
-    assert saved(flow_map({}, GROUPS))
-    assert saved(flow_curves({"": {}}, ROLES))
+    for empty, words in ((flow_map({}, GROUPS), "nothing is measured"), (flow_curves({"": {}}, ROLES), "no ratio")):
+        assert words in " ".join(" ".join(text.get_text() for text in empty.axes[0].texts).split())
+        assert saved(empty)
     zeros = {f"flow/{group}/grad_rms": {0: 0.0} for group in GROUPS}
     assert saved(flow_map(zeros, GROUPS))
     assert saved(flow_map({key: {0: 0.25} for key in zeros}, GROUPS))
@@ -88,7 +96,8 @@ def test_many_groups_with_long_names_have_room(count: int) -> None:
     figure = flow_map(series(groups, (0, 1)), groups, title="a run")
     assert_inside(figure)
     labels = [tick.get_text() for tick in titled(figure)[MAPS["grad_rms"]].get_yticklabels()]
-    assert labels == groups[:: -(-count // MOST_ROWS)]
+    assert labels == [site_label(group) for group in groups][:: -(-count // MOST_ROWS)]
+    assert ("One in 3 of 100 parts is named." in notes(figure)) == (count == 100)
     boxes = [tick.get_window_extent() for tick in titled(figure)[MAPS["grad_rms"]].get_yticklabels()]
     assert all(upper.y0 >= lower.y1 - 2 for upper, lower in pairwise(boxes))
 
@@ -115,7 +124,9 @@ def test_thresholds_that_are_in_sight_are_named_where_they_are_for_a_scaled_grad
     (axes,) = titled(flow_curves({"": given}, ROLES, built_in=built_in)).values()
     lines = [line.get_ydata()[0] for line in axes.get_lines() if line.get_marker() != "o"]
     assert lines == places
-    assert [text.get_text() for text in axes.texts] == ["weak"] * len(places)
+    assert [text.get_text() for text in axes.texts] == ["weak\nbelow"] * len(places)
+    figure = flow_curves({"": given}, ROLES, built_in=built_in)
+    assert_inside(figure)
 
 
 def test_ten_arms_with_long_labels_are_told_apart_and_fit() -> None:
@@ -149,6 +160,19 @@ def test_intervals_reach_from_low_to_high_and_their_words_fit(count: int) -> Non
     assert axes.get_ylim() == (count - 0.5, -0.5)
     assert [list(line.get_xdata()) for line in axes.get_lines() if line.get_linestyle() == "-"] == [[0, 0]]
     assert_inside(figure)
+
+
+def test_intervals_end_where_the_quantity_does_and_say_what_they_are_of() -> None:
+    figure = intervals({"v1": (0.9, 0.5, 1.2)}, xlabel="r", title="Conformer v1 on simulated EEG", limits=(-1, 1))
+    (container,) = figure.axes[0].containers
+    np.testing.assert_allclose(container.lines[2][0].get_segments()[0][:, 0], [0.5, 1.0])
+    assert figure.get_suptitle() == "Conformer v1 on simulated EEG"
+
+
+def test_all_panels_of_curves_have_the_same_epochs_even_if_updates_begin_later() -> None:
+    given = series(GROUPS, (0, 1, 2, 3))
+    del given["flow/front_output_update_ratio"][0]
+    assert len({axes.get_xlim() for axes in titled(flow_curves({"": given}, ROLES)).values()}) == 1
 
 
 def test_the_same_numbers_are_the_same_file_and_leave_matplotlib_alone() -> None:

@@ -54,7 +54,7 @@ def saved(figure: Figure, **options: int) -> bytes:
 def test_shares_are_left_and_weights_right_with_a_row_a_bin_and_a_column_a_checkpoint() -> None:
     figure, values = ghm_histogram(series(), BINS, title="digits, sgd"), series()
     left, right = titled(figure).items()
-    assert (left[0], right[0]) == ("share of entries", "weight w")
+    assert (left[0], right[0]) == ("share of the entries in each bin", "weight of each bin")
     for (_, axes), kind in ((left, "share"), (right, "weight")):
         expected = [[values[f"ghm/{kind}_bin_{j}"].get(epoch, 0.0) for epoch in EPOCHS] for j in range(BINS)]
         np.testing.assert_array_equal(shown(axes).filled(0.0), expected)
@@ -93,7 +93,7 @@ def test_equal_values_are_drawn_too(bins: int) -> None:
 def test_a_bin_that_never_had_an_example_has_a_row() -> None:
     values = series()
     del values["ghm/weight_bin_1"]
-    right = titled(ghm_histogram(values, BINS))["weight w"]
+    right = titled(ghm_histogram(values, BINS))["weight of each bin"]
     assert np.ma.getmaskarray(shown(right))[1].all()
     assert shown(right).shape == (BINS, len(EPOCHS))
 
@@ -115,3 +115,11 @@ def test_drawing_it_leaves_matplotlib_s_settings_alone() -> None:
     before = dict(matplotlib.rcParams)
     ghm_histogram(series(), BINS)
     assert dict(matplotlib.rcParams) == before
+
+
+def test_words_say_what_the_mechanism_is_and_why_there_are_no_cells() -> None:
+    figure = ghm_histogram({}, BINS)
+    below = " ".join(" ".join(text.get_text() for text in figure.texts).split())
+    assert "GHM: gradient harmonising mechanism" in below
+    assert "White: no entry in the bin" in below
+    assert all("no bin has a value" in " ".join(axes.texts[0].get_text().split()) for axes in figure.axes)

@@ -3,6 +3,7 @@
 import dataclasses
 import io
 import warnings
+from itertools import pairwise
 
 import matplotlib
 import numpy as np
@@ -11,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from PIL import Image
 
 from nfa.figures.gradient_pictures import (
     DrawnDirections,
@@ -19,6 +20,7 @@ from nfa.figures.gradient_pictures import (
     gradient_montage,
     gradient_similarities,
     map_reach,
+    montage_pages,
 )
 
 SIZES = (5, 2, 9)  # of classes
@@ -51,11 +53,11 @@ def marks(figure: Figure) -> list[list[PathCollection]]:
     return [parts for parts in found if parts]
 
 
-def saved(figure: Figure) -> bytes:
+def saved(figure: Figure, dpi: int = 40) -> bytes:
     file = io.BytesIO()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        figure.savefig(file, format="png", dpi=40, metadata={"Software": None})
+        figure.savefig(file, format="png", dpi=dpi, metadata={"Software": None})
     return file.getvalue()
 
 
@@ -76,12 +78,28 @@ def test_colours_of_every_matrix_reach_from_minus_1_to_1_whatever_it_holds(large
         assert bar.get_ylim() == (-1, 1)
 
 
+def test_the_colours_of_a_matrix_are_those_of_its_cosines_and_no_mixtures() -> None:
+    signs = np.where(np.random.default_rng(0).random((64, 64)) < 0.5, -1, 1).astype(np.float32)
+    shown = dataclasses.replace(made(None, n=64), cosines=signs)
+    figure = gradient_similarities(shown, title="")
+    (axes,) = matrices(figure)
+    figure.draw_without_rendering()
+    pixels = np.asarray(Image.open(io.BytesIO(saved(figure, dpi=200))).convert("RGB"))
+    place = axes.get_window_extent().padded(-4)
+    inner = pixels[
+        int(len(pixels) - place.y1 * 2) : int(len(pixels) - place.y0 * 2), int(place.x0 * 2) : int(place.x1 * 2)
+    ]
+    assert len(np.unique(inner.reshape(-1, 3), axis=0)) == 2
+
+
 def test_lines_lie_between_the_classes_and_names_beside_their_rows() -> None:
     figure = gradient_similarities(made(), title="a run, epoch 5")
     (axes,) = matrices(figure)
-    lines: list[Line2D] = list(axes.get_lines())
-    assert [list(line.get_ydata()) for line in lines[::2]] == [[4.5, 4.5], [6.5, 6.5]]
-    assert [list(line.get_xdata()) for line in lines[1::2]] == [[4.5, 4.5], [6.5, 6.5]]
+    across, down = [[-0.5, 4.5], [15.5, 4.5]], [[-0.5, 6.5], [15.5, 6.5]]
+    (lines,) = axes.collections
+    found = [line.tolist() for line in lines.get_segments()]
+    assert found == [across, down, *([point[::-1] for point in line] for line in (across, down))]
+    assert (axes.get_xlim(), axes.get_ylim()) == ((-0.5, 15.5), (15.5, -0.5))
     assert list(axes.get_yticks()) == [2.0, 5.5, 11.0]
     assert [label.get_text() for label in axes.get_yticklabels()] == ["0", "1", "2"]
     assert (figure.get_suptitle(), axes.get_ylabel()) == ("a run, epoch 5", "class")
@@ -91,14 +109,14 @@ def test_lines_lie_between_the_classes_and_names_beside_their_rows() -> None:
 
 def test_what_has_no_classes_has_no_lines_and_is_called_what_it_is() -> None:
     (axes,) = matrices(gradient_similarities(made(None), title="a run"))
-    assert not axes.get_lines()
+    assert not axes.collections
     assert (axes.get_xlabel(), axes.get_ylabel(), list(axes.get_yticks())) == ("batches of 8", "batches of 8", [])
 
 
 @pytest.mark.parametrize("classes", [20, 60])
 def test_many_classes_have_lines_and_as_many_names_as_there_is_room_for(classes: int) -> None:
     (axes,) = matrices(gradient_similarities(made((2,) * classes), title=""))
-    assert len(axes.get_lines()) == 2 * (classes - 1)
+    assert len(axes.collections[0].get_segments()) == 2 * (classes - 1)
     assert len(axes.get_yticks()) == (20 if classes == 20 else 0)
 
 
@@ -153,8 +171,11 @@ def test_a_class_has_one_colour_in_every_picture_and_no_two_classes_have_the_sam
 def test_many_classes_and_none_have_a_scale_of_colours_instead_of_a_legend(sizes, label: str) -> None:
     shown = made(sizes)
     figure = gradient_map(shown, title="", reach=5.0)
-    assert not figure.legends
+    rings = ["wrong label"] if shown.noisy is not None else []
+    assert [text.get_text() for legend in figure.legends for text in legend.get_texts()] == rings
     assert [axes.get_ylabel() for axes in figure.axes] == ["t-SNE 2", label]
+    page = gradient_montage({"": {5: shown}}, title="")
+    assert f"colour: {label} (" in " ".join(" ".join(text.get_text() for text in page.texts).split())
     np.testing.assert_array_equal(marks(figure)[0][0].get_array(), shown.losses if sizes is None else shown.classes)
 
 
@@ -191,8 +212,20 @@ def test_the_legend_of_a_page_names_what_any_of_its_checkpoints_has() -> None:
     assert [text.get_text() for text in legend_parts(figure)[0]] == ["0", "1", "2", "wrong label"]
 
 
-@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 30), (60, 48)])
-def test_a_page_has_every_checkpoint_or_48_from_the_first_to_the_last(count: int, shown: int) -> None:
+@pytest.mark.parametrize(("count", "pages"), [(1, [1]), (12, [12]), (30, [12, 12, 6]), (60, [12] * 4), (0, [])])
+def test_pages_have_at_most_12_checkpoints_and_together_all_or_48_from_the_first_to_the_last(
+    count: int, pages: list[int]
+) -> None:
+    run = {5 * index: made(seed=index) for index in range(count)}
+    found = montage_pages(run)
+    assert [len(page) for page in found] == pages
+    epochs = [epoch for page in found for epoch in page]
+    assert epochs == sorted(set(epochs))
+    assert {*epochs[:1], *epochs[-1:]} == ({0, 5 * (count - 1)} if count else set())
+
+
+@pytest.mark.parametrize(("count", "shown"), [(1, 1), (2, 2), (12, 12), (30, 12)])
+def test_a_page_has_every_checkpoint_or_12_from_the_first_to_the_last(count: int, shown: int) -> None:
     run = {5 * index: made(seed=index) for index in range(count)}
     figure = gradient_montage({"": run}, title="a run")
     titles = [axes.get_title() for axes in matrices(figure)]
@@ -214,6 +247,14 @@ def test_runs_lie_below_one_another_each_with_its_name() -> None:
     tops = [axes.get_position().y1 for axes in matrices(figure)]
     assert tops[0] == tops[1] > tops[2]
     assert saved(figure)
+
+
+def test_long_names_above_matrices_do_not_run_into_one_another() -> None:
+    runs = {f"optimizer=adam, lr={index}.001, momentum=0.9, ": {5: made(), 10: made(), 15: made()} for index in (1, 2)}
+    figure = gradient_montage(runs, title="", most=3)
+    figure.draw_without_rendering()
+    boxes = [axes.title.get_window_extent() for axes in matrices(figure)]
+    assert all(left.x1 <= right.x0 for left, right in pairwise(boxes) if left.y0 == right.y0)
 
 
 def test_pictures_are_the_same_file_for_the_same_numbers_and_leave_matplotlib_s_settings_alone() -> None:

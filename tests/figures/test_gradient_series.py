@@ -10,19 +10,31 @@ from matplotlib.axes import Axes
 from matplotlib.collections import PolyCollection
 from matplotlib.figure import Figure
 
-from nfa.figures.gradient_series import LABELS, LOGARITHMIC, gradient_differences, gradient_series, noise_scale
+from nfa.figures.gradient_series import (
+    COSINES,
+    DASHED,
+    LABELS,
+    LIMITS,
+    LOGARITHMIC,
+    gradient_differences,
+    gradient_series,
+    noise_scale,
+)
 
 COSINE, NOISE = "gradient/mean_cosine", "gradient/noise_scale"
 Series = dict[str, dict[int, float]]
 
 
 def labelled(figure: Figure) -> dict[str, Axes]:
-    return {axes.get_title(): axes for axes in figure.axes if axes.get_title()}
+    """Panels by the label of each series in them."""
+    panels = {" ".join(axes.get_title().split()): axes for axes in figure.axes if axes.get_title()}
+    joint = {title: [LABELS[with_it], LABELS[key]] for key, (with_it, title) in DASHED.items()}
+    return {label: axes for title, axes in panels.items() for label in joint.get(title, [title])}
 
 
 def curve(axes: Axes) -> tuple[list[float], list[float]]:
     """The line with marks."""
-    (line,) = (line for line in axes.get_lines() if line.get_marker() == "o")
+    (line,) = (line for line in axes.get_lines() if line.get_marker() == "o" and line.get_linestyle() == "-")
     return list(line.get_xdata()), list(line.get_ydata())
 
 
@@ -69,7 +81,8 @@ def test_one_grey_band_is_two_deviations_around_the_chance_levels_of_all_runs(ru
     assert band.get_zorder() < min(line.get_zorder() for line in panels[LABELS[COSINE]].get_lines())
     assert len(bands(panels[LABELS[NOISE]])) == runs  # those of standard errors
     legends = [*figure.legends, *(axes.get_legend() for axes in figure.axes if axes.get_legend())]
-    assert [text.get_text() for legend in legends for text in legend.get_texts()].count("chance ± 2 SD") == 1
+    texts = [text.get_text() for legend in legends for text in legend.get_texts()]
+    assert texts.count("chance ± 2 standard deviations") == 1
 
 
 def test_undefined_values_are_not_drawn_and_epochs_that_were_not_analysed_neither() -> None:
@@ -138,3 +151,47 @@ def test_figures_are_the_same_file_for_the_same_numbers_and_leave_matplotlib_s_s
     ):
         assert saved(draw()) == saved(draw())
     assert dict(matplotlib.rcParams) == before
+
+
+def notes(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+
+
+def test_all_series_have_at_most_12_panels_the_second_auc_and_the_validation_loss_dashed() -> None:
+    figure = gradient_series({"a": series(), "b": series()}, [key for key in LABELS if key != "eval/loss"])
+    assert len([axes for axes in figure.axes if axes.get_title()]) == 12
+    for key, (together, _) in DASHED.items():
+        axes = labelled(figure)[LABELS[key]]
+        assert axes is labelled(figure)[LABELS[together]]
+        assert [line.get_linestyle() for line in axes.get_lines()] == ["-", "-", "--", "--"]
+
+
+def test_bands_and_axes_end_where_the_quantity_does() -> None:
+    values = series(value=1.0, error=5.0)
+    panels = labelled(gradient_series({"": values}))
+    for key, (low, high) in LIMITS.items():
+        ends = np.array(panels[LABELS[key]].get_ylim()), bands(panels[LABELS[key]])[0][:, 1]
+        for reached in ends:
+            assert reached.min() >= low, key
+            assert high is None or reached.max() <= high, key
+
+
+def test_cosines_have_one_scale_in_all_panels() -> None:
+    values = series()
+    values["gradient/between_class_cosine"] = {5: -0.4, 10: 0.0}
+    panels = labelled(gradient_series({"": values}))
+    assert len({panels[LABELS[key]].get_ylim() for key in COSINES}) == 1
+    given = {COSINES[0]: {5: (0.1, 0.0, 0.2)}, COSINES[1]: {5: (0.5, 0.4, 0.6)}}
+    assert len({axes.get_ylim() for axes in labelled(gradient_differences(given, title="")).values()}) == 1
+
+
+def test_words_below_say_what_abbreviations_mean_and_where_there_is_no_noise_scale() -> None:
+    values = series()
+    del values[NOISE][10]
+    figure = gradient_series({"": values}, loss="cross-entropy")
+    where = "No noise scale where the estimate of |G|² is not positive: epoch 10"
+    for words in ("AUC: area under", "Σ: covariance", where):
+        assert words in notes(figure)
+    assert labelled(figure)["train loss"].get_ylabel() == "cross-entropy"
+    (empty,) = gradient_series({"": {}}).axes
+    assert "no value is defined" in " ".join(" ".join(text.get_text() for text in empty.texts).split())

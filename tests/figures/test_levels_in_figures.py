@@ -23,7 +23,8 @@ from tests.figures.test_alignment_figures import (
     shown,
 )
 
-WORDS = ["± 2 standard errors", "shared-weights level", "chance ± 2 SD"]
+CHANCE = "chance ± 2 standard deviations"
+WORDS = ["± 2 standard errors", "shared-weights level", CHANCE]
 
 
 def with_levels(sites: Sequence[str], relation: str = "agop_nfm", **beside: float) -> Series:
@@ -43,7 +44,7 @@ def every_figure(values: Series, relation: str = "agop_nfm") -> list[Figure]:
 
 
 def grey(figure: Figure) -> list[PolyCollection]:
-    return [band for axes in shown(figure) for band in bands(axes) if str(band.get_label()).startswith("chance ± 2 SD")]
+    return [band for axes in shown(figure) for band in bands(axes) if str(band.get_label()).startswith(CHANCE)]
 
 
 def heights(band: PolyCollection) -> set[float]:
@@ -67,15 +68,44 @@ def test_the_grey_band_ends_where_the_relation_does() -> None:
     assert heights(high) == {0.75, 1}
 
 
-def test_one_grey_band_holds_the_levels_of_all_curves_of_a_panel() -> None:
-    below, above = ({"chance": level, "chance_sd": 0.05} for level in (0.2, 0.6))
+def test_one_grey_band_holds_the_levels_of_all_curves_of_a_panel_if_each_lies_above_it_as_above_its_own() -> None:
+    below, above = ({"chance": level, "chance_sd": 0.05} for level in (0.1, 0.3))
     values = with_levels(SITES[:1], **below) | with_levels(SITES[1:], **above)
     (band,) = grey(alignment_relations(values, SITES, ["agop_nfm"]))
-    assert heights(band) == {0.1, 0.7}
+    assert heights(band) == {0, 0.4}
     runs = {"sgd": with_levels(SITES[:1], **below), "adam": with_levels(SITES[:1], **above)}
     for figure in (relation_grid(runs, SITES[:1], ["agop_nfm"], draw_run), optimizer_comparison(runs, SITES[:1])):
         (band,) = grey(figure)
-        assert heights(band) == {0.1, 0.7}
+        assert heights(band) == {0, 0.4}
+
+
+def test_each_curve_has_its_own_level_where_a_common_band_would_hide_that_one_is_above_chance() -> None:
+    below, above = ({"chance": level, "chance_sd": 0.05} for level in (0.2, 0.6))
+    values = with_levels(SITES[:1], **below) | with_levels(SITES[1:], **above)
+    runs = {"sgd": with_levels(SITES[:1], **below), "adam": with_levels(SITES[:1], **above)}
+    figures = [
+        alignment_relations(values, SITES, ["agop_nfm"]),
+        relation_grid(runs, SITES[:1], ["agop_nfm"], draw_run),
+        optimizer_comparison(runs, SITES[:1]),
+    ]
+    for figure in figures:
+        drawn = [line for axes in figure.axes for line in axes.get_lines() if max(line.get_ydata(), default=1) < 1]
+        curves = [line for line in drawn if set(line.get_ydata()) == {0.5}]
+        tops = {max(line.get_ydata()): line for line in drawn if line.is_dashed()}
+        assert sorted(round(top, 6) for top in tops) == [0.3, 0.7]
+        assert {to_rgba(line.get_color()) for line in tops.values()} == {to_rgba(line.get_color()) for line in curves}
+        assert grey(figure) == []
+        assert "chance + 2 standard deviations" in [text.get_text() for text in legend_of(figure).get_texts()]
+
+
+def test_a_run_that_ends_earlier_does_not_bend_the_level_of_another() -> None:
+    long, short = with_levels(SITES[:1], chance=0.1, chance_sd=0.02), with_levels(SITES[:1], chance=0.2, chance_sd=0.02)
+    runs = {"long": long, "short": {key: {0: of[0], 1: of[1]} for key, of in short.items()}}
+    figure = relation_grid(runs, SITES[:1], ["agop_nfm"], draw_run)
+    drawn = [line for line in shown(figure)[0].get_lines() if len(line.get_xdata())]
+    tops = {round(max(line.get_ydata()), 6): list(line.get_xdata()) for line in drawn if max(line.get_ydata()) < 0.5}
+    assert tops == {0.14: EPOCHS, 0.24: [0, 1]}
+    assert grey(figure) == []
 
 
 def test_a_shared_weights_level_is_dotted_in_the_colour_of_its_curve_in_every_figure() -> None:
@@ -133,13 +163,21 @@ def test_chance_without_a_deviation_is_a_grey_line() -> None:
 def test_of_several_relations_in_a_panel_the_first_alone_has_a_grey_band_which_names_it() -> None:
     values = with_levels(SITES, chance=0.2, chance_sd=0.05) | with_levels(SITES, "h_vs_m", chance=0.6, chance_sd=0.05)
     (band,) = grey(training_analysis(values, SITES[:1], ["agop_nfm", "h_vs_m"]))
-    assert (band.get_label(), heights(band)) == ("chance ± 2 SD, AGOP vs NFM", {0.1, 0.3})
+    assert (band.get_label(), heights(band)) == ("chance ± 2 standard deviations, AGOP vs NFM", {0.1, 0.3})
 
 
 def test_the_rows_of_a_model_have_their_levels_beside_them() -> None:
     values = {key: of[4] for key, of in with_levels(SITES[:1], chance=0.2, chance_sd=0.05, shared=0.4).items()}
     figure = relations_by_site(values, SITES[:1], ["agop_nfm"])
     drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
-    assert drawn["chance ± 2 SD"] == pytest.approx([0.1, 0.3])
+    assert drawn[CHANCE] == pytest.approx([0.1, 0.3])
     assert drawn["shared-weights level"] == [0.4]
-    assert [text.get_text() for text in legend_of(figure).get_texts()] == ["chance ± 2 SD", "shared-weights level"]
+    assert [text.get_text() for text in legend_of(figure).get_texts()] == [CHANCE, "shared-weights level", "value"]
+
+
+def test_the_bar_of_an_error_is_named_lies_around_the_unbiased_value_and_ends_where_the_relation_does() -> None:
+    values = {"layer_0/agop_nfm": 0.95, "layer_0/agop_nfm_se": 0.05, "layer_0/agop_nfm_unbiased": 0.93}
+    figure = relations_by_site(values, SITES[:1], ["agop_nfm"])
+    drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
+    assert drawn["± 2 standard errors around the unbiased value"] == pytest.approx([0.83, 1])
+    assert drawn["value"] == [0.95]

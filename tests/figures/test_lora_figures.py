@@ -7,6 +7,7 @@ import pytest
 from matplotlib.figure import Figure
 
 from nfa.registry.families.language.figures.comparison import Curves, comparison
+from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.figures.spectra import kinds, svd_analysis, synthesis_plots
 
 ENDS = ("q_proj", "k_proj", "up_proj")
@@ -101,3 +102,39 @@ def test_a_comparison_draws_each_seed_at_what_it_has_spent_itself() -> None:
     reach = band.get_paths()[0].vertices[:, 1]
     np.testing.assert_allclose([reach.min(), reach.max()], [2, 4])
     assert len(figure.axes[0].get_lines()) == 2
+
+
+def words_below(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text() for text in figure.texts).split())
+
+
+def test_a_comparison_names_its_starts_beside_their_differences_and_says_what_bands_are() -> None:
+    arms = [Curves(label, [{0: 4.0, 10: 2.0}], [{0.0: 4.0, 3e9: 2.0}]) for label in ("random", "svd residual")]
+    figure = drawn(comparison(arms, {"svd residual": (0.1, 0.0, 0.2)}, {}, title="t"))
+    assert [tick.get_text() for tick in figure.axes[2].get_yticklabels()] == ["svd residual"]
+    assert figure.axes[1].get_xlabel() == "$10^{9}$ floating-point operations"
+    assert "bands: from the lowest to the highest seed" in words_below(figure)
+    assert "LoRA: low-rank adaptation" in words_below(figure)
+
+
+def test_a_comparison_without_differences_or_operations_says_why() -> None:
+    figure = drawn(comparison([Curves("random", [{0: 4.0, 10: 2.0}], [])], {}, {}))
+    said = [" ".join(" ".join(text.get_text() for text in axes.texts).split()) for axes in figure.axes]
+    assert said[1].startswith("the operations are not known")
+    assert said[2].startswith("an interval needs at least two seeds")
+
+
+def test_spectra_of_all_modules_have_one_scale_and_at_most_12_panels() -> None:
+    spectra = {f"layers.{end}": (spectrum(4, 10.0**j), spectrum(8, 10.0**j)) for j, end in enumerate("abc")}
+    figure = drawn(synthesis_plots(spectra, dict.fromkeys(spectra, 0.1), kept=4))
+    assert len({axes.get_ylim() for axes in figure.axes if axes.axison}) == 1
+    many = {f"layers.kind{'abcdefghijklm'[j]}": (spectrum(4), spectrum(8)) for j in range(13)}
+    assert len(synthesis_plots(many, dict.fromkeys(many, 0.1), kept=4).axes) == 1
+
+
+def test_loss_curves_say_that_no_gradient_norm_was_logged_and_end_at_zero() -> None:
+    series = {"eval/loss": {0: 2.0, 5: 1.0}, "eval/loss_lo": {0: 1.0, 5: -1.0}, "eval/loss_hi": {0: 3.0, 5: 3.0}}
+    figure = drawn(loss_curves(series))
+    bottom = min(path.vertices[:, 1].min() for part in figure.axes[0].collections for path in part.get_paths())
+    assert bottom == 0
+    assert "no gradient norm" in " ".join(text.get_text() for text in figure.axes[1].texts)

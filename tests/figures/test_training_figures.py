@@ -17,12 +17,12 @@ from nfa.registry.training.figures.optimizer_comparison import optimizer_compari
 
 EPOCHS = fit("0-20,40,60,80,100", 100)
 LOOKS = {
-    "train loss": ("tab:blue", "o"),
-    "validation loss": ("tab:red", "s"),
-    "AGOP vs NFM": ("tab:green", "^"),
-    "G vs H": ("tab:purple", "D"),
-    "G vs M": ("tab:cyan", "v"),
-    "H vs M": ("tab:orange", "*"),
+    "train loss": ("#0072B2", "o"),
+    "validation loss": ("#D55E00", "s"),
+    "AGOP vs NFM": ("#009E73", "^"),
+    "G vs H": ("#CC79A7", "D"),
+    "G vs M": ("#56B4E9", "v"),
+    "H vs M": ("#E69F00", "*"),
 }
 RELATIONS = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")
 Series = dict[str, dict[int, float]]
@@ -134,11 +134,11 @@ def test_shares_in_known_features_are_drawn_with_chance_at_the_sites_that_have_t
     assert second[1].get_ylabel() == "cosine similarity, share"
 
 
-def test_without_losses_there_is_no_loss_axis() -> None:
+def test_an_axis_without_losses_says_so() -> None:
     """As of a loop of somebody's own that has logged none."""
     values = {key: of_key for key, of_key in series(1).items() if not key.endswith("/loss")}
     ((left, right),) = sides(training_analysis(values, sites(1), boundary=20))
-    assert (list(left.get_yticks()), left.get_ylabel()) == ([], "")
+    assert (list(left.get_yticks()), left.get_ylabel()) == ([], "no loss was logged")
     assert lines(right).keys() == {"AGOP vs NFM"}
 
 

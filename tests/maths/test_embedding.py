@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial.distance import pdist, squareform
 
+from nfa.maths import embedding
 from nfa.maths.embedding import agreement, continued, fitting_perplexity, principal, tsne
 
 N, CLUSTERS = 48, 3
@@ -50,7 +51,8 @@ def test_examples_of_one_direction_are_nearest_in_the_map(first):
     assert (OF[nearest(squareform(pdist(first)), 10)] == OF[:, None]).mean() > 0.95
 
 
-def test_the_distance_is_the_chord_between_directions_and_magnitudes_are_nowhere(monkeypatch):
+@pytest.mark.parametrize("exact", [0, N])
+def test_the_distance_is_the_chord_between_directions_and_magnitudes_are_nowhere(exact, monkeypatch):
     seen = []
 
     class Listening:
@@ -61,15 +63,31 @@ def test_the_distance_is_the_chord_between_directions_and_magnitudes_are_nowhere
             seen.append(distances)
             return np.zeros((len(distances), 2), dtype=np.float32)
 
+    def listening(squared, start, **_):
+        seen.append(np.sqrt(squared))
+        return start
+
+    monkeypatch.setattr(embedding, "EXACT", exact)
+    monkeypatch.setattr(embedding, "exact_tsne", listening)
     monkeypatch.setattr("sklearn.manifold.TSNE", Listening)
     rows = clustered()
     mapped(cosines(rows * np.exp(np.random.default_rng(2).normal(size=(N, 1)))))
     mapped(cosines(rows).astype(np.float32) + np.float32(1e-6))  # a cosine may be above 1 by rounding
     units = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert len(seen) == 2
     for distances in seen:
         np.testing.assert_allclose(distances, squareform(pdist(units)), atol=2e-3)
         assert not distances.diagonal().any()
         assert distances.min() == 0
+
+
+def test_maps_of_many_directions_have_the_same_clusters(first, monkeypatch):
+    monkeypatch.setattr(embedding, "EXACT", N - 1)  # so that scikit-learn makes this one
+    other = mapped(cosines(clustered()))
+    assert not np.array_equal(other, first)
+    assert np.array_equal(
+        nearest(squareform(pdist(other)), 10) % CLUSTERS, nearest(squareform(pdist(first)), 10) % CLUSTERS
+    )
 
 
 def test_the_map_is_the_same_each_time_and_nothing_global_is_drawn_or_seeded(first):

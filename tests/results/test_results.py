@@ -118,13 +118,13 @@ def test_a_parent_stands_for_the_trainings_below_it_with_the_variant_of_their_gr
 
 def test_without_a_parent_s_variant_it_is_what_sets_the_runs_apart_but_not_the_seed() -> None:
     ids = [logged(LOSS, seed=seed, lr=lr, depth=2) for lr in (0.1, 0.2) for seed in (1, 2)]
-    assert [run.variant for run in nfa.results(ids).runs] == ["lr=0.1", "lr=0.1", "lr=0.2", "lr=0.2"]
+    assert [run.variant for run in nfa.results(ids).runs] == ["lr 0.1", "lr 0.1", "lr 0.2", "lr 0.2"]
     assert [run.variant for run in nfa.results(ids[:2]).runs] == ["", ""]
 
 
 def test_a_resolved_parameter_counts_and_not_what_was_typed() -> None:
     ids = [logged(LOSS, seed=1, lr="auto", **{"resolved.lr": lr}) for lr in (0.1, 0.2)]
-    assert [run.variant for run in nfa.results(ids).runs] == ["lr=0.1", "lr=0.2"]
+    assert [run.variant for run in nfa.results(ids).runs] == ["lr 0.1", "lr 0.2"]
 
 
 def test_runs_that_nfa_did_not_train_are_variants_of_their_own() -> None:

@@ -46,9 +46,10 @@ def undrawn() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(tracking, "save_picture", lambda *_, **__: None)
         patch.setattr(MlflowRun, "figure", lambda *_: None)
-        patch.setattr(reports, "alignment_relations", lambda *_, **__: Figure())
-        for figure in ("training_analysis", "alignment_relations", "relation_grid"):
-            patch.setattr(alignment_report, figure, lambda *_, **__: None)
+        patch.setattr(reports, "alignment_pages", lambda *_, **__: [Figure()])
+        patch.setattr(alignment_report, "analysis_page", lambda *_, **__: None)
+        for pages in ("alignment_pages", "grid_pages"):
+            patch.setattr(alignment_report, pages, lambda *_, **__: [])
         yield
 
 

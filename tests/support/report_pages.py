@@ -3,6 +3,7 @@
 import base64
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,12 +23,15 @@ from nfa.registry.report.page_data import (
     TableOf,
 )
 
-Floats = NDArray[np.float32]
+Floats = NDArray[np.floating[Any]]
+Curves = dict[str, list[Curve | None]]
 RELATIONS = ("agop_nfm", "g_nfm", "h_agop")
 VARIANTS = ("sgd, lr 0.1", "adam, lr 0.001", "muon with a very long name, weight decay 0.0005, momentum 0.95")
 STEPS = [0, 1, 2, 3, 5, 8, 12, 16, 20, 25, 30, 40]
 # A picture of four pixels.
-PIXELS = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGNk+M/AwMDAxAADjCgMBgAKJgEDxGYUyAAAAABJRU5ErkJggg=="
+PIXELS = "data:image/png;base64," + (
+    "iVBORw0KGgoAAAANSUhEUgAAAAIAAAACCAIAAAD91JpzAAAAFklEQVR4nGNk+M/AwMDAxAADjCgMBgAKJgEDxGYUyAAAAABJRU5ErkJggg=="
+)
 
 
 def numbers_of(values: Sequence[float] | Floats) -> str:
@@ -42,7 +46,7 @@ def a_page(*, seeds: int = 4, sites: int = 6, variants: Sequence[str] = VARIANTS
     ]
     groups = [PageGroup(name=name, runs=list(range(i * seeds, (i + 1) * seeds))) for i, name in enumerate(variants)]
     keys = [*_plain_keys(), *(_key_of(site, relation) for site in range(sites) for relation in RELATIONS)]
-    curves = {key["key"]: [_curve(key, run, seeds, steps) for run in range(len(runs))] for key in keys}
+    curves: Curves = {key["key"]: [_curve(key, run, seeds, steps) for run in range(len(runs))] for key in keys}
     curves["val/loss"][-1] = None  # this run has not logged it
     means = {key: [_mean([of[r] for r in group["runs"]]) for group in groups] for key, of in curves.items()}
     return Page(words=_words(runs), numbers=_numbers(runs, groups, keys, curves, means if seeds > 1 else {}, steps))
@@ -53,7 +57,7 @@ def a_large_page(runs: int = 1000, sites: int = 22, steps: int = 100) -> Page:
     variants = [f"lr {10 ** -(1 + 3 * index / runs):.5f}, width {32 + index % 7}" for index in range(runs)]
     page = a_page(seeds=1, sites=1, variants=variants, steps=range(steps))
     keys = [*_plain_keys()[:2], *(_key_of(site, RELATIONS[0]) for site in range(sites))]
-    curves = {key["key"]: [_bare(_curve(key, run, 1, range(steps))) for run in range(runs)] for key in keys}
+    curves: Curves = {key["key"]: [_bare(_curve(key, run, 1, range(steps))) for run in range(runs)] for key in keys}
     page["numbers"] = _numbers(page["numbers"]["runs"], page["numbers"]["groups"], keys, curves, {}, range(steps))
     return page
 
@@ -163,15 +167,15 @@ def _mean(curves: Sequence[Curve | None]) -> Curve | None:
     first = curves[0] or Curve(steps=0, values="")
     beside = {name: first[name] for name in ("chance", "chance_sd", "shared") if name in first}
     n = numbers_of(np.full(len(mean), len(stack)))
-    return Curve(steps=0, values=numbers_of(mean), n=n, **ends, **beside)  # type: ignore[typeddict-item]
+    return Curve(steps=0, values=numbers_of(mean), n=n, **ends, **beside)  # type: ignore[typeddict-item, no-any-return]
 
 
 def _numbers(
     runs: list[PageRun],
     groups: list[PageGroup],
     keys: list[PageKey],
-    curves: dict[str, list[Curve | None]],
-    means: dict[str, list[Curve | None]],
+    curves: Curves,
+    means: Curves,
     steps: Sequence[int],
 ) -> PageNumbers:
     plain = [key["key"] for key in keys if not key["relation"]]
@@ -201,7 +205,7 @@ def _numbers(
     )
 
 
-def _latest(runs: list[PageRun], curves: dict[str, list[Curve | None]], steps: Sequence[int]) -> Latest:
+def _latest(runs: list[PageRun], curves: Curves, steps: Sequence[int]) -> Latest:
     def last(curve: Curve | None) -> float:
         return float(np.frombuffer(base64.b64decode(curve["values"]), "<f4")[-1]) if curve else math.nan
 
@@ -215,8 +219,11 @@ def _latest(runs: list[PageRun], curves: dict[str, list[Curve | None]], steps: S
 def _pictures(run: int, name: str) -> PictureSeries:
     steps = [0, 5, 20, 40] if run % 2 == 0 else [5, 40]
     inlined = [run < 10 and step < 40 for step in steps]
-    addresses = [PIXELS if here else f"https://tracking.example/{run}/{step}.png" for step, here in zip(steps, inlined, strict=True)]
-    return PictureSeries(run=run, name=name, steps=steps, pictures=addresses, inlined=inlined)
+    addresses = [
+        PIXELS if here else f"https://tracking.example/{run}/{step}.png"
+        for step, here in zip(steps, inlined, strict=True)
+    ]
+    return PictureSeries(run=run, name=name, by_step=True, steps=steps, pictures=addresses, inlined=inlined)
 
 
 def _line(text: str, run: str = "", keys: str = "", step: int | None = None) -> Line:

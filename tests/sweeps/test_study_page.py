@@ -132,3 +132,9 @@ def test_more_than_three_objectives_have_no_front_in_one_plot() -> None:
     table = replace(table, rows=rows, objectives=("a", "b", "c", "d"), maximise=(False,) * 4)
     front = sections(optuna_study(table), table)[0]
     assert front.missing == "More than three objectives cannot be drawn in one plot."
+
+
+def test_the_best_value_so_far_is_drawn_in_steps() -> None:
+    history = sections(optuna_study(classifier()), classifier())[0].draw()
+    (best,) = [trace for trace in history.data if trace.mode == "lines"]
+    assert best.line.shape == "hv"

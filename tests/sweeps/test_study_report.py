@@ -7,9 +7,10 @@ from dataclasses import replace
 
 import pytest
 
+from nfa.registry.sweeps.arm_difference import sentence
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.study_figures import study_figures
-from nfa.registry.sweeps.study_report import as_json, sentence, trials_csv, written
+from nfa.registry.sweeps.study_report import as_json, trials_csv, written
 from nfa.registry.sweeps.study_table import ConfirmedArm, best, confirmation
 from tests.support.study_tables import arms, classifier, two_objectives
 

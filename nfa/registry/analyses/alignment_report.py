@@ -1,29 +1,32 @@
 """Reports and figures of alignment analyses, made only from what their runs have logged."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nfa.analyses.csv_files import ALIGNMENT, alignment_csv, alignment_rows
 from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
-from nfa.figures.alignment_relations import alignment_relations
-from nfa.figures.relation_grid import draw_run, relation_grid
-from nfa.figures.site_kinds import MOST_PANELS, alignment_title, shown
+from nfa.figures.pages import alignment_pages, analysis_page, grid_pages
+from nfa.figures.relation_grid import draw_run
+from nfa.figures.site_kinds import alignment_title, shown
 from nfa.figures.style import axis_label
-from nfa.figures.training_analysis import Series, training_analysis
+from nfa.figures.training_analysis import Series
 from nfa.levels import SUFFIXES, at_step, is_beside
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
 from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
+from nfa.registry.analyses.titles import loss_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.relations import RELATIONS
 from nfa.studies.verdicts import verdict
 
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 SIX_CURVES = ("agop_nfm", "g_vs_h", "g_vs_m", "h_vs_m")  # drawn together with the two losses
-MOST_COLUMNS = 8
-BAND = "lowest to highest block"
+MOST_COLUMNS = 6
 SHORT = {"g_vs_h": "G_H", "g_vs_m": "G_M", "h_vs_m": "H_M"}  # names of these relations in similarities.json
 
 
@@ -33,17 +36,13 @@ def report(run: TrackedRun, title: str) -> None:
     sites, relations, unit = content["sites"], content["relations"], unit_of(content)
     tracking.put_json(run.info, "similarities.json", similarities(series, sites, relations))
     tracking.put_text(run.info, "similarities.csv", alignment_csv(series, sites, relations, unit, DONE))
-    drawn = shown(series, sites, relations, MOST_PANELS)
-    look: dict[str, Any] = {"title": alignment_title(title, content["conventions"], drawn), "unit": axis_label(unit)}
-    look["boundary"] = phase_boundary(sorted(series[DONE]))
+    title = alignment_title(title, content["conventions"])
+    look: dict[str, Any] = {"title": title, "unit": axis_label(unit), "boundary": phase_boundary(sorted(series[DONE]))}
     if not set(relations).isdisjoint(SIX_CURVES):
-        figure = training_analysis(drawn.series, drawn.sites, SIX_CURVES, **look, band=BAND)
-        tracking.save_picture(run, figure, "enhanced_analysis")
-        stage("figure", "plots/enhanced_analysis.png and .pdf")
+        figure = analysis_page(series, sites, SIX_CURVES, loss=loss_of(content["sources"][0]), **look)
+        save_pages(run, [figure], "enhanced_analysis")
     if not set(relations) <= set(SIX_CURVES):
-        figure = alignment_relations(drawn.series, drawn.sites, relations, **look)
-        tracking.save_picture(run, figure, "all_relations")
-        stage("figure", "plots/all_relations.png and .pdf")
+        save_pages(run, alignment_pages(series, sites, relations, **look), "all_relations")
     say_verdicts([series], sites, relations, unit)
 
 
@@ -74,10 +73,17 @@ def compare(run: TrackedRun, parts: Mapping[str, str], subject: str) -> None:
     boundary = phase_boundary(sorted(set().union(*(of_run[DONE] for of_run in series.values()))))
     drawn = {name: shown(of_run, sites, relations, MOST_COLUMNS) for name, of_run in series.items()}
     curves, one = {name: of_run.series for name, of_run in drawn.items()}, next(iter(drawn.values()))
-    label, title = axis_label(unit), subject + (f"; {one.said}" if one.said else "")
-    figure = relation_grid(curves, one.sites, relations, draw_run, title=title, boundary=boundary, unit=label)
-    tracking.save_picture(run, figure, "run_comparison")
-    stage("figure", "plots/run_comparison.png and .pdf")
+    title = subject + (f"; {one.said}" if one.said else "")
+    look: dict[str, Any] = {"title": title, "boundary": boundary, "unit": axis_label(unit)}
+    save_pages(run, grid_pages(curves, one.sites, relations, draw_run, **look), "run_comparison")
+
+
+def save_pages(run: TrackedRun, pages: Sequence["Figure"], name: str) -> None:
+    """Store a figure of one page or several, whose names from the second on end with the page's number."""
+    for number, page in enumerate(pages, 1):
+        tracking.save_picture(run, page, name if number == 1 else f"{name}_{number}")
+    more = f", {name}_2 to {name}_{len(pages)}" if len(pages) > 2 else f", {name}_2" if len(pages) == 2 else ""
+    stage("figure", f"plots/{name}.png and .pdf{more}")
 
 
 def similarities(

@@ -1,13 +1,15 @@
 """Gradient directions of several runs side by side, and differences between two."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from nfa.analyses.csv_files import directions_csv
 from nfa.console import stage
-from nfa.figures.gradient_pictures import gradient_montage
+from nfa.figures.gradient_pictures import ON_PAGE, DrawnDirections, gradient_montage
 from nfa.figures.gradient_series import LABELS, Intervals, gradient_differences, gradient_series
+from nfa.figures.gradient_words import gradients_of
 from nfa.figures.training_analysis import Series
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
@@ -16,12 +18,14 @@ from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
 from nfa.registry.analyses.gradient_directions_report import PREFIX, directions
 from nfa.registry.analyses.gradient_phases import change
 from nfa.registry.analyses.seed_groups import groups, table_of_groups, together
-from nfa.registry.analyses.titles import subject_of
+from nfa.registry.analyses.titles import losses_of, subject_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.direction_series import SERIES
 
-EPOCHS_SHOWN = 6
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
 MOST_RUNS = 4  # in one montage
 
 
@@ -32,22 +36,36 @@ def compare(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[str, str
     unit = common_unit(unit_of(one) for one in described.values())
     tracking.put_text(run.info, "comparison.csv", directions_csv(series, unit, DONE))
     subject = subject_of([*sources.values()])
-    figure = gradient_series(series, title=f"{subject} (bands: ± 2 standard errors)".strip(), unit=unit)
+    loss = losses_of([*sources.values()])
+    figure = gradient_series(series, title=_gradients(subject, described.values()), unit=unit, loss=loss)
     tracking.save_picture(run, figure, "comparison")
     stage("figure", "plots/comparison.png and .pdf")
     if len(parts) <= MOST_RUNS:
         found = {f"{name}, ": directions(part, series[name], described[name]) for name, part in parts.items()}
         if shown := {name: of_run for name, of_run in found.items() if of_run}:
-            figure = gradient_montage(shown, title=subject, most=EPOCHS_SHOWN, unit=unit)
+            figure = _montage(shown, subject, unit)
             tracking.save_picture(run, figure, "gradient_montage")
             stage("figure", "plots/gradient_montage.png and .pdf")
     if len(parts) == 2:
-        _differences(run, parts, series, unit)
-    _groups(run, series, sources, unit)
+        _differences(run, parts, series, unit, subject)
+    _groups(run, series, sources, unit, subject)
+
+
+def _gradients(subject: str, described: Iterable[Mapping[str, Any]]) -> str:
+    """Return what was trained on what, and which gradients were measured, if they are those of one loss."""
+    found = {gradients_of(one["conventions"], len(one["examples"])) for one in described}
+    return ": ".join([*filter(None, [subject]), *(found if len(found) == 1 else ["gradients of different losses"])])
+
+
+def _montage(shown: Mapping[str, Mapping[int, DrawnDirections]], subject: str, unit: str) -> "Figure":
+    """Draw all runs on one page, with as many checkpoints of each as there is room for."""
+    most, longest = ON_PAGE // len(shown), max(map(len, shown.values()))
+    some = [f"{most} of {longest} checkpoints"] if longest > most else []
+    return gradient_montage(shown, title=", ".join([*filter(None, [subject]), *some]), most=most, unit=unit)
 
 
 def _differences(
-    run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]], unit: str
+    run: TrackedRun, parts: Mapping[str, str], series: Mapping[str, Mapping[str, Series]], unit: str, subject: str
 ) -> None:
     """Compare the second run with the first, series by series, with 95 % bootstrap intervals over the probe."""
     (first, first_id), (second, second_id) = parts.items()
@@ -66,7 +84,8 @@ def _differences(
         },
     }
     tracking.put_json(run.info, "differences.json", content)
-    tracking.save_picture(run, gradient_differences(found, title=title, unit=unit), "differences")
+    above = ": ".join([*filter(None, [subject]), title])
+    tracking.save_picture(run, gradient_differences(found, title=above, unit=unit), "differences")
     stage("figure", f"plots/differences.png and .pdf: {title}")
 
 
@@ -89,7 +108,9 @@ def differences(ids: Sequence[str], series: Sequence[Mapping[str, Series]], *, p
     return found
 
 
-def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str) -> None:
+def _groups(
+    run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources: Mapping[str, str], unit: str, subject: str
+) -> None:
     """Draw the mean and t-interval over runs that differ only in their seed."""
     grouped = groups({name: tracking.config(source) for name, source in sources.items()})
     if max(map(len, grouped.values())) < 2:
@@ -104,6 +125,8 @@ def _groups(run: TrackedRun, series: Mapping[str, Mapping[str, Series]], sources
                 made[DONE][epoch] = 0.0
                 made.setdefault(key, {})[epoch] = mean
                 made.setdefault(f"{key}_se", {})[epoch] = float(np.subtract(high, low)) / 4  # drawn as ± 2 se
-    title = "mean and 95 % t-interval over seeds"
-    tracking.save_picture(run, gradient_series(means, title=title, unit=unit), "seed_comparison")
+    title = ": ".join([*filter(None, [subject]), "means over seeds"])
+    loss = losses_of([*sources.values()])
+    figure = gradient_series(means, title=title, unit=unit, loss=loss, band="95 % t-interval over seeds")
+    tracking.save_picture(run, figure, "seed_comparison")
     stage("figure", "plots/seed_comparison.png and .pdf")

@@ -1,6 +1,6 @@
 """Reports and figures of gradient directions, made only from what their runs have logged."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,16 @@ from nfa.console import bar, stage
 from nfa.figures import gradient_pictures
 from nfa.figures.gradient_pictures import DrawnDirections
 from nfa.figures.gradient_series import gradient_series, noise_scale
+from nfa.figures.gradient_words import gradients_of
+from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
-from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses import gradient_arrays
 from nfa.registry.analyses.checkpoint_units import unit_of
 from nfa.registry.analyses.gradient_arrays import Array
 from nfa.registry.analyses.gradient_chance import levels, verdicts
 from nfa.registry.analyses.gradient_phases import phases
+from nfa.registry.analyses.titles import losses_of
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.direction_series import SERIES
@@ -36,23 +38,23 @@ def report(run: TrackedRun, title: str) -> None:
     tracking.put_json(run.info, "gradient_directions.json", _content(run.run_id, series, described))
     tracking.put_text(run.info, "gradient_directions.csv", directions_csv({"": series}, unit, DONE))
     conventions = described["conventions"]
-    examples = counted(len(described["examples"]), "example")
-    said = f"{title}: {examples}, unit {conventions['unit']}, loss {conventions['loss']}"
+    said = f"{title}: {gradients_of(conventions, len(described['examples']))}"
     save = tracking.save_picture
     per_epoch = title if conventions["unit"] == "sample" else f"{title}, batches of {_batch_size(described)}"
     reach = gradient_pictures.map_reach(shown.values())
     for epoch, one in bar(shown.items(), "pictures", unit=unit):
-        label = f"{per_epoch}, {unit} {epoch}"
+        label = f"{per_epoch}, {axis_label(unit)} {epoch}"
         pictures = (
             gradient_pictures.gradient_similarities(one, title=label),
             gradient_pictures.gradient_map(one, title=label, reach=reach),
         )
         for name, picture in zip(PICTURES, pictures, strict=True):
             save(run, picture, f"{name}_{unit}_{epoch}", also_pdf=False)
-    if shown:
-        save(run, gradient_pictures.gradient_montage({"": shown}, title=said, unit=unit), "gradient_montage")
-    save(run, gradient_series({"": series}, title=said, unit=unit), "gradient_directions")
-    save(run, noise_scale(series, title=title, unit=unit), f"gns_vs_{unit}")
+    for name, page, words in _montages(shown):
+        save(run, gradient_pictures.gradient_montage({"": page}, title=said + words, unit=unit, reach=reach), name)
+    figure = gradient_series({"": series}, title=said, unit=unit, loss=losses_of(described["sources"]))
+    save(run, figure, "gradient_directions")
+    save(run, noise_scale(series, title=said, unit=unit), f"gns_vs_{unit}")
     for name in PICTURES:
         tracking.put_images(run.info, name, {epoch: f"plots/{name}_{unit}_{epoch}.png" for epoch in shown})
     none = f"no map: at every {unit}, all gradients are zero or not finite"
@@ -60,6 +62,16 @@ def report(run: TrackedRun, title: str) -> None:
     stage("figures", f"plots/gradient_directions.png, gns_vs_{unit}.png; {of_each}")
     for verdict in verdicts(series, unit):
         stage("chance", verdict)
+
+
+def _montages(shown: Mapping[int, DrawnDirections]) -> Iterator[tuple[str, Mapping[int, DrawnDirections], str]]:
+    """Yield the name, the checkpoints and the words about them of each page of a montage."""
+    pages = gradient_pictures.montage_pages(shown)
+    drawn = sum(map(len, pages))
+    some = f", {drawn} of {len(shown)} checkpoints" if drawn < len(shown) else ""
+    for number, page in enumerate(pages, 1):
+        words = f", page {number} of {len(pages)}" if len(pages) > 1 else ""
+        yield "gradient_montage" + (f"_{number}" if number > 1 else ""), page, some + words
 
 
 def directions(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[int, DrawnDirections]:

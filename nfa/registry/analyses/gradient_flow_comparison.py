@@ -6,6 +6,7 @@ from typing import Any
 from nfa.bookkeeping import is_bookkeeping
 from nfa.console import stage
 from nfa.figures.flow import CURVES, flow_curves
+from nfa.figures.gradient_words import gradients_of
 from nfa.parameter_groups import ParameterGroups
 from nfa.plain_text import csv_text
 from nfa.registry import tracking
@@ -66,14 +67,24 @@ def _draw(
     roles = {tuple(one["groups"][role] for role in ("front", "back", "output")) for one in described}
     named = dict(zip(("front", "back", "output"), next(iter(roles)), strict=True)) if len(roles) == 1 else {}
     curves = {arm.label: arm.averaged(list(CURVES)) for arm in arms}
-    mean = ["geometric mean over seeds"] if max(len(arm.seeds) for arm in arms) > 1 else []
-    title = ", ".join([*filter(None, [subject]), *mean])
+    title = ": ".join(filter(None, [subject, ", ".join([*_gradients(described), *_seeds(arms)])]))
     factors = {ParameterGroups(**one["groups"]).built_in for one in described}
     built_in = factors.pop() if len(factors) == 1 else None
     figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
     tracking.save_picture(run, figure, "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
-    draw_scores(run, arms, found)
+    draw_scores(run, arms, found, subject)
+
+
+def _gradients(described: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return whose gradients were measured, if they are of one loss and of equally many examples."""
+    found = {gradients_of(one["conventions"], one["conventions"]["examples"]) for one in described}
+    return [*found] if len(found) == 1 else []
+
+
+def _seeds(arms: Sequence[Arm]) -> list[str]:
+    counts = sorted({len(arm.seeds) for arm in arms})
+    return [f"geometric mean over {' or '.join(map(str, counts))} seeds"] if counts[-1] > 1 else []
 
 
 def table(arms: Sequence[Arm], unit: str = "epoch") -> str:

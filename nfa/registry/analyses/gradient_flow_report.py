@@ -5,6 +5,7 @@ from typing import Any
 
 from nfa.console import stage
 from nfa.figures.flow import flow_curves, flow_map
+from nfa.figures.gradient_words import gradients_of
 from nfa.figures.training_analysis import Series
 from nfa.parameter_groups import ParameterGroups
 from nfa.registry import tracking
@@ -35,7 +36,7 @@ def report(run: TrackedRun, title: str) -> None:
     text = written(title, series, groups, described["conventions"], unit, family)
     tracking.put_text(run.info, "gradient_flow.txt", text)
     tracking.put_json(run.info, "gradient_flow.json", content(series, groups, described, family))
-    said = f"{title}: {described['conventions']['examples']} examples"
+    said = f"{title}: {gradients_of(described['conventions'], described['conventions']['examples'])}"
     tracking.save_picture(run, flow_map(series, list(groups.names), title=said, unit=unit), "gradient_flow_map")
     drawn = "plots/gradient_flow_map.png and .pdf"
     if groups.output is not None:

@@ -36,13 +36,17 @@ def interval(found: Interval | None) -> dict[str, float | None]:
     return {"mean": None, "low": None, "high": None} if found is None else found._asdict()
 
 
-def draw_scores(run: TrackedRun, arms: Sequence[Arm], found: Mapping[str, Any]) -> None:
-    """Draw the means that are defined."""
+def draw_scores(run: TrackedRun, arms: Sequence[Arm], found: Mapping[str, Any], subject: str) -> None:
+    """Draw the means that are defined; `subject` is what was trained on what."""
     score = score_of(arms)
     reached = {label: one for label, one in found[score.key].items() if one["mean"] is not None} if score else {}
     if score and reached:
         values = {label: (one["mean"], one["low"], one["high"]) for label, one in reached.items()}
-        figure = intervals(values, xlabel=f"{score.called} on test, 95 % over {score.unit}s and seeds")
+        missing = [arm.label for arm in arms if arm.label not in values]
+        said = f"{score.called} on test" + (f"; not defined for {', '.join(missing)}" if missing else "")
+        title = ": ".join(filter(None, [subject, said]))
+        xlabel = f"{score.called}, mean and 95 % interval over {score.unit}s and seeds"
+        figure = intervals(values, xlabel=xlabel, title=title, limits=score.limits)
         tracking.save_picture(run, figure, f"{score.key}_comparison")
         stage("figure", f"plots/{score.key}_comparison.png and .pdf")
 

@@ -6,17 +6,18 @@ from typing import Any
 from nfa.analyses.csv_files import LOSSES
 from nfa.bookkeeping import is_bookkeeping
 from nfa.checkpoint_schedule import phase_boundary
-from nfa.console import stage
-from nfa.figures.relation_grid import draw_seeds, relation_grid
+from nfa.figures.pages import grid_pages
+from nfa.figures.relation_grid import draw_seeds
 from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
 from nfa.levels import LEVELS, OVER_SEEDS, is_beside
 from nfa.maths.statistics import Interval, t_interval
-from nfa.plain_text import csv_text
+from nfa.plain_text import csv_text, told
 from nfa.registry import tracking
-from nfa.registry.analyses.alignment_report import MOST_COLUMNS, say_verdicts
+from nfa.registry.analyses.alignment_report import MOST_COLUMNS, save_pages, say_verdicts
 from nfa.registry.analyses.checkpoint_units import common_unit, unit_of
+from nfa.registry.analyses.titles import subject_of
 from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
@@ -44,11 +45,11 @@ def compare_groups(run: TrackedRun, parts: Mapping[str, str], sources: Mapping[s
     drawn = {name: shown(of_run, content["sites"], relations, MOST_COLUMNS) for name, of_run in series.items()}
     bands = {label: _bands([drawn[name].series for name in names]) for label, names in grouped.items()}
     one = next(iter(drawn.values()))
-    title = "mean and 95 % t-interval over seeds" + (" of the mean over blocks" if "blocks" in one.said else "")
-    label = axis_label(unit)
-    figure = relation_grid(bands, one.sites, relations, draw_seeds, title=title, boundary=boundary, unit=label)
-    tracking.save_picture(run, figure, "seed_comparison")
-    stage("figure", "plots/seed_comparison.png and .pdf")
+    over = "mean and 95 % t-interval over seeds" + (" of the mean over blocks" if "blocks" in one.said else "")
+    subject = subject_of(list(sources.values()))
+    title = f"{subject}: {over}" if subject else over
+    look: dict[str, Any] = {"title": title, "boundary": boundary, "unit": axis_label(unit)}
+    save_pages(run, grid_pages(bands, one.sites, relations, draw_seeds, **look), "seed_comparison")
     for label, names in grouped.items():
         _say_verdicts([series[name] for name in names], content["sites"], relations, unit, label)
 
@@ -77,7 +78,7 @@ def _bands(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, float]]:
 
 
 def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
-    """Return run names by group; a group is named by the parameters that set it apart, such as "optimizer=adam".
+    """Return run names by group; a group is named by the parameters that set it apart, such as "adam lr 0.001".
 
     If there is only one group it is named "all". `configs` holds the config.json of each run. A repeated seed does not
     count twice. Runs of a user's own training loop are groups of one, because their differences are not known.
@@ -85,12 +86,20 @@ def groups(configs: Mapping[str, Mapping[str, Any]]) -> dict[str, list[str]]:
     stated = {name: _told(name, config) for name, config in configs.items()}
     keys = list(dict.fromkeys(key for config in stated.values() for key in config))
     differing = [key for key in keys if len({str(config.get(key)) for config in stated.values()}) > 1]
+    parameters = {name: {key: of[key] for key in differing if key in of} for name, of in stated.items()}
     found: dict[str, list[str]] = {}
-    for name, config in stated.items():
-        label = ", ".join(f"{key}={config.get(key)}" for key in differing if key in config) or "all"
+    for name, label in _labels(parameters).items():
         again = any(_seed(configs[name]) == _seed(configs[other]) is not None for other in found.get(label, ()))
-        found.setdefault(f"{label}, run={name}" if again else label, []).append(name)
+        found.setdefault(f"{label}, run {name}" if again else label, []).append(name)
     return found
+
+
+def _labels(parameters: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+    """Return a label for each run, with rounded numbers unless these would make different runs equal."""
+    exact = {name: ", ".join(f"{key}={value}" for key, value in of.items()) or "all" for name, of in parameters.items()}
+    short = {name: told(of) or "all" for name, of in parameters.items()}
+    apart = len({*exact.values()}) == len({*short.values()})
+    return short if apart else exact
 
 
 def _told(name: str, config: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from nfa.registry.places import named
+from nfa.relations import Limits
 
 
 @dataclass(frozen=True)
@@ -16,6 +17,7 @@ class Score:
         symbol: Its symbol in tables.
         unit: What is scored one by one, such as "recording".
         read: "module:name" of a function that reads the scores of a run.
+        limits: What a score can be.
     """
 
     key: str
@@ -23,6 +25,7 @@ class Score:
     symbol: str
     unit: str
     read: str
+    limits: Limits | None = None
 
     def of(self, run_id: str) -> Mapping[str, float]:
         """Return the scores of a run by unit; empty if it has none."""

@@ -155,12 +155,19 @@ class Family(ABC):
         return f"{self.name} on {stored['data']['name']}"
 
     def title(self, stored: Mapping[str, Any]) -> str:
-        """Return the subject of a stored run with its optimizer and learning rate, as far as they are known."""
-        known = {"optimizer": "{}", "lr": "lr {:.4g}"}
+        """Return the subject of a stored run with its optimizer, learning rate and seed, as far as they are known.
+
+        Several seeds are left out.
+        """
+        known = {"optimizer": "{}", "lr": "lr {:.4g}"} | ({} if stored["train"].get("seeds") else {"seed": "seed {}"})
         values = {name: stored["train"][name] for name in known if name in stored["train"]}
         how = [known[name].format(value) if value != "auto" else f"{name} auto" for name, value in values.items()]
         subject = self.subject(stored)
         return ", ".join([subject, *how]) if subject else ""
+
+    def loss(self, stored: Mapping[str, Any]) -> str:  # noqa: ARG002 - it may be the user's
+        """Return what the metrics <split>/loss of a stored run are, for axes of figures; empty if it is not known."""
+        return ""
 
     def telling(self, config: Mapping[str, Any]) -> dict[str, Any]:
         """Return the parameters that distinguish runs; the seed and places are left out."""

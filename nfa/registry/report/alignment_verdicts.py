@@ -7,15 +7,16 @@ from nfa.figures.style import site_label
 from nfa.levels import SUFFIXES, beside
 from nfa.maths.statistics import t_interval
 from nfa.plain_text import natural
+from nfa.registry.report.curves import Limits, within
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun
-from nfa.registry.report.words import MOST_LINES, line
+from nfa.registry.report.shown_keys import limits_of
+from nfa.registry.report.words import MOST_LINES, line, logged_by
 from nfa.registry.training.over_seeds import FEWEST
 from nfa.relations import RELATIONS
 from nfa.studies.verdicts import verdict
 
 MOST_SITES = 6  # whose numbers are told
-MOST_IDS = 12
 
 
 def alignment(reported: Reported) -> Iterator[Line]:
@@ -36,7 +37,7 @@ def sites_keys(runs: Sequence[ReportedRun], relation: str) -> list[str]:
 
 def _of_relation(name: str, runs: Sequence[ReportedRun], relation: str, keys: Sequence[str]) -> Iterator[Line]:
     found, step = last_values(runs, keys)
-    ids = ",".join(dict.fromkeys(one.holder_of(keys[0]) for one in runs[:MOST_IDS]))
+    ids = logged_by(runs, keys[0])
     head = f"{name}: {RELATIONS[relation].label}"
     if step is None:
         yield line(f"{head}: the runs have no last checkpoint in common, so there is no verdict.", ids, f"*/{relation}")
@@ -44,14 +45,12 @@ def _of_relation(name: str, runs: Sequence[ReportedRun], relation: str, keys: Se
     sites = [key.removesuffix(f"/{relation}") for key in keys]
     said = verdict(found, sites, relation) or "no chance level was logged"
     each = f" in each of {len(runs)} runs" if len(runs) > 1 else ""
-    shown = [f"{site_label(site)} {text}" for site in some(sites, MOST_SITES) if (text := _value(found, site, relation))]
+    shown = [
+        f"{site_label(site)} {text}" for site in some(sites, MOST_SITES) if (text := _value(found, site, relation))
+    ]
     some_of = f"{MOST_SITES} of {len(sites)} sites: " if len(sites) > MOST_SITES else ""
-    yield line(
-        f"{head} at {runs[0].unit} {step}: {said}{each}. {some_of}{'; '.join(shown) or 'no value is defined'}.",
-        ids,
-        f"*/{relation}",
-        step,
-    )
+    sentence = line(f"{head} at {runs[0].unit} {step}: {said}{each}.", ids, f"*/{relation}", step)
+    yield {**sentence, "more": f"{some_of}{'; '.join(shown) or 'no value is defined'}."}
 
 
 def last_values(runs: Sequence[ReportedRun], keys: Sequence[str]) -> tuple[list[Mapping[str, float]], int | None]:
@@ -77,27 +76,40 @@ def _value(found: Sequence[Mapping[str, float]], site: str, relation: str) -> st
         return f"undefined in {len(found) - len(values)} of {len(found)} runs" if len(found) > 1 else "undefined"
     by = [beside(of, key) for of in found]
     error = by[0].standard_error if len(found) == 1 else None
-    said = over_seeds(values) if len(values) > 1 else f"{values[0]:.3g}" + (f" ± {2 * error:.2g}" if error else "")
-    levels = [
-        f"{word} {_mean(given):.3g}"
-        for word, given in (("chance", [of.chance for of in by]), ("shared weights", [of.shared for of in by]))
-        if None not in given
-    ]
+    said = (
+        over_seeds(values, limits_of(key))
+        if len(values) > 1
+        else f"{values[0]:.3g}" + (f" ± {2 * error:.2g}" if error else "")
+    )
+    both = (
+        ("chance", [(of.chance, of.chance_sd) for of in by]),
+        ("shared weights", [(of.shared, of.shared_sd) for of in by]),
+    )
+    levels = [text for word, given in both if (text := _level(word, given))]
     return said + (f" against {', '.join(levels)}" if levels else "")
 
 
-def _mean(values: Sequence[float | None]) -> float:
-    known = [value for value in values if value is not None]
-    return sum(known) / len(known)
+def _level(word: str, given: Sequence[tuple[float | None, float | None]]) -> str:
+    """Return a level with two standard deviations, means over the runs; empty where one of them has none."""
+    heights = [height for height, _ in given if height is not None]
+    spreads = [spread for _, spread in given if spread is not None]
+    if len(heights) < len(given):
+        return ""
+    reach = f" ± {2 * sum(spreads) / len(spreads):.1g}" if len(spreads) == len(given) else ""
+    return f"{word} {sum(heights) / len(heights):.3g}{reach}"
 
 
-def over_seeds(values: Sequence[float]) -> str:
-    """Return several values in words: the mean with its 95 % t-interval from three on, of two their range.
+def over_seeds(values: Sequence[float], limits: Limits = (None, None)) -> str:
+    """Return several values in words: the mean with its 95 % t-interval from three on, cut off at what is possible; of
+    two their range.
 
     >>> over_seeds([0.5, 0.75]), over_seeds([1.0, 2.0, 3.0])
     ('0.5 to 0.75 (2 runs)', '2 (-0.484 to 4.48, 95 % t-interval over 3 runs)')
     """
+    if len(set(values)) == 1:
+        return f"{values[0]:.3g} in each of {len(values)} runs"
     found = t_interval(values) if len(values) >= FEWEST else None
     if found is None:
         return f"{min(values):.3g} to {max(values):.3g} ({len(values)} runs)"
+    found = within(found, limits)
     return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g}, 95 % t-interval over {found.n} runs)"

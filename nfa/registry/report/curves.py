@@ -8,6 +8,7 @@ import numpy as np
 
 from nfa.figures.training_analysis import Series
 from nfa.levels import LEVELS, SUFFIXES
+from nfa.maths.statistics import Interval
 from nfa.registry.analyses.seed_groups import together
 from nfa.registry.report.page_data import Curve, Numbers
 from nfa.registry.report.reported import exists
@@ -16,17 +17,12 @@ from nfa.registry.training.over_seeds import FEWEST
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-BESIDE: dict[str, Any] = {
-    "_se": "se",
-    "_unbiased": "unbiased",
-    "_chance": "chance",
-    "_chance_sd": "chance_sd",
-    "_shared": "shared",
-    "_shared_sd": "shared_sd",
-}
-assert tuple(BESIDE) == SUFFIXES
-MOST_VALUES = 1_000_000  # of all curves of a page together
+BESIDE: dict[str, Any] = {end: end.removeprefix("_") for end in SUFFIXES}  # the names in a curve
+MOST_VALUES = 1_600_000  # of all curves of a page together
 FEWEST_POINTS, MOST_POINTS = 20, 2000  # of a curve
+
+
+Limits = Sequence[float | None]  # the least and the greatest possible value
 
 
 class Steps:
@@ -64,8 +60,13 @@ def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
     """
     if len(values) <= most:
         return np.arange(len(values))
-    stretches = np.array_split(np.arange(1, len(values) - 1), max(1, (most - 2) // 2))
-    ends = [place[of(values[place])] for place in stretches for of in (np.argmin, np.argmax)]
+    starts = np.linspace(1, len(values) - 1, max(1, (most - 2) // 2), endpoint=False).astype(int)
+    stops = np.append(starts[1:], len(values) - 1)
+    ends = [
+        start + of(values[start:stop])
+        for start, stop in zip(starts, stops, strict=True)
+        for of in (np.argmin, np.argmax)
+    ]
     return np.unique([0, len(values) - 1, *ends])
 
 
@@ -99,19 +100,27 @@ def _curve(values: Series, beside: Mapping[Any, Series], steps: Steps, most: int
     return {**found, "points": len(order)} if len(at) < len(order) else found
 
 
+def within(interval: Interval, limits: Limits) -> Interval:
+    """Return an interval that does not reach beyond what is possible."""
+    low, high = (-np.inf if limits[0] is None else limits[0]), (np.inf if limits[1] is None else limits[1])
+    return interval._replace(low=max(interval.low, low), high=min(interval.high, high))
+
+
 def mean_curves(
-    runs: Sequence[Mapping[str, Series]], keys: Sequence[str], steps: Steps, most: int
+    runs: Sequence[Mapping[str, Series]], limits: Mapping[str, Limits], steps: Steps, most: int
 ) -> dict[str, Curve | None]:
     """Return the means over the runs of a group by key; None where the runs share no step.
 
-    From `FEWEST` runs on, the ends of the 95 % t-interval stand beside them.
+    From `FEWEST` runs on, the ends of the 95 % t-interval stand beside them, cut off at the limits of the key.
     """
-    wanted = {f"{key}{end}" for key in keys for end in ("", *LEVELS)}
+    wanted = {f"{key}{end}" for key in limits for end in ("", *LEVELS)}
     found = together([{key: of for key, of in run.items() if key in wanted} for run in runs])
-    return {key: _mean_curve(found, key, steps, most) for key in keys}
+    return {key: _mean_curve(found, key, of_key, steps, most) for key, of_key in limits.items()}
 
 
-def _mean_curve(found: Mapping[str, Mapping[int, Any]], key: str, steps: Steps, most: int) -> Curve | None:
+def _mean_curve(
+    found: Mapping[str, Mapping[int, Interval]], key: str, limits: Limits, steps: Steps, most: int
+) -> Curve | None:
     if key not in found:
         return None
     parts: dict[str, Series] = {
@@ -121,6 +130,7 @@ def _mean_curve(found: Mapping[str, Mapping[int, Any]], key: str, steps: Steps, 
     }
     of_key = found[key]
     if next(iter(of_key.values())).n >= FEWEST:
-        parts |= {name: {step: getattr(one, name) for step, one in of_key.items()} for name in ("low", "high")}
+        cut = {step: within(one, limits) for step, one in of_key.items()}
+        parts |= {"low": {step: one.low for step, one in cut.items()}, "high": {s: one.high for s, one in cut.items()}}
     parts["n"] = {step: one.n for step, one in of_key.items()}
     return _curve({step: one.mean for step, one in of_key.items()}, parts, steps, most)

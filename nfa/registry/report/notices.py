@@ -14,6 +14,12 @@ from nfa.registry.report.words import MOST_LINES, line
 from nfa.relations import RELATIONS
 
 FEW = 100  # examples below which standard errors are large
+SIGNS = (
+    "± stands for two standard errors over examples or random directions; of a chance level, for two standard "
+    "deviations over random rotations. A value without ± was logged without an error. Intervals over seeds are 95 % "
+    "t-intervals of the mean, from three seeds on, cut off at what is possible. Where a value with corrected norms was "
+    "logged, that is compared with the levels."
+)
 NAMED = 6  # runs that a sentence names
 
 
@@ -24,7 +30,8 @@ def conventions(reported: Reported) -> list[Line]:
         for name, said in ((reported.config(run_id) or {}).get("conventions") or {}).items():
             text = f"{kind}: {name.replace('_', ' ')}: {said}"
             found.setdefault(text, line(text, run_id, "config.json"))
-    return list(found.values())
+    signs = [line(SIGNS)] if any(one.owners for one in reported.runs) else []
+    return [*signs, *found.values()]
 
 
 def _stating(reported: Reported) -> Iterator[tuple[str, str]]:
@@ -44,6 +51,7 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_undefined(reported),
         *_examples(reported),
         *_seeds(reported),
+        *_selected(reported),
     ]
 
 
@@ -81,7 +89,9 @@ def _losses(reported: Reported) -> Iterator[Line]:
 def _short(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
     """Yield groups whose means end early, because one of their runs has ended early."""
     for name, places in reported.groups.items():
-        ends = {place: max((max(of) for of in read_series.of_runs[place].values() if of), default=-1) for place in places}
+        ends = {
+            place: max((max(of) for of in read_series.of_runs[place].values() if of), default=-1) for place in places
+        }
         if len(set(ends.values())) > 1:
             first = min(ends, key=lambda place: ends[place])
             one = reported.runs[first]
@@ -121,6 +131,13 @@ def _seeds(reported: Reported) -> Iterator[Line]:
     elif two := [name for name, size in sizes.items() if size == 2]:
         shown = ", ".join(two[:NAMED]) + (" …" if len(two) > NAMED else "")
         yield line(f"Two seeds of {shown}: too few for an interval, so their range is told and no band is drawn.")
+
+
+def _selected(reported: Reported) -> Iterator[Line]:
+    best = [one for one in reported.runs if one.tags.get("nfa.best") == "true"]
+    if best:
+        said = "selected as the best of its study, so its values are biased, and so are means that include it"
+        yield line(f"{_named(best)}: {said}; the verdict of the study uses fresh seeds.", _ids(best))
 
 
 def _named(runs: Sequence[ReportedRun]) -> str:

@@ -36,13 +36,17 @@ def page_html(page: Page) -> str:
     Names and texts may come from anybody: the template escapes them, and the browser is told to run no script but ours.
     """
     scripts = [_script(name) for name in (*LIBRARIES, *SCRIPTS)]
-    return _environment().get_template("report.html.jinja").render(
-        words=page["words"],
-        pictures=bool(page["numbers"]["pictures"]),
-        data=_json(page["numbers"]),
-        style=(ASSETS / "report.css").read_text(encoding="utf-8"),
-        scripts=scripts,
-        policy=_policy(scripts),
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            words=page["words"],
+            pictures=bool(page["numbers"]["pictures"]),
+            data=_json(page["numbers"]),
+            style=(ASSETS / "report.css").read_text(encoding="utf-8"),
+            scripts=scripts,
+            policy=_policy(scripts),
+        )
     )
 
 
@@ -50,7 +54,11 @@ def _environment() -> "Environment":
     from jinja2 import Environment, FileSystemLoader, StrictUndefined  # most of what reads this package needs no page
 
     return Environment(
-        loader=FileSystemLoader(ASSETS), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+        loader=FileSystemLoader(ASSETS),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
 
 

@@ -120,6 +120,7 @@ class Line(TypedDict):
     run: str  # id of the run that has logged the numbers
     keys: str  # the metric keys or the artifact
     step: int | None
+    more: NotRequired[str]  # what is folded behind the sentence, for who wants all numbers
 
 
 class TextFile(TypedDict):

@@ -11,12 +11,13 @@ from nfa.plain_text import counted
 from nfa.registry import tracking
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.commands import command
-from nfa.registry.descriptions import AGAIN, describe_end, describe_start
+from nfa.registry.descriptions import describe_end, describe_start
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
-from nfa.registry.report.page_data import Page, PageWords, PictureSeries
-from nfa.registry.report.reported import Reported, check, find
+from nfa.registry.report.page_data import Page, PageWords
+from nfa.registry.report.pictures import picture_series
+from nfa.registry.report.reported import Reported, Run, check, find
 from nfa.registry.report.series import ReadSeries, page_numbers, read
 from nfa.registry.report.shown_keys import ShownKeys, choose
 from nfa.registry.report.stored_reports import stored_reports
@@ -43,7 +44,7 @@ def report(config: ReportConfig) -> None:
     with run:
         tracking.check_space(run.info, total=SPACE, largest=SPACE)
         run.log_params({**asdict(config), "run_id": config.run_id[:1000]})
-        describe_start(run, run.info.info.run_name, AGAIN)
+        describe_start(run, run.info.info.run_name, "start it again.")
         write_config(run, _content(config, reported))
         page = _page(config, reported, shown, run)
         _store(run, page)
@@ -62,7 +63,9 @@ def _opened(config: ReportConfig, reported: Reported) -> TrackedRun:
     name, otherwise = config.run_name, f"report of {_subject(reported)}"
     tags = {"nfa.source_run_ids": ",".join(ids[:MOST_IDS])}
     experiment = reported.named[0].info.experiment_id
-    return tracking.open_run("report", ",".join(workloads), name=name, otherwise=otherwise, tags=tags, experiment=experiment)
+    return tracking.open_run(
+        "report", ",".join(workloads), name=name, otherwise=otherwise, tags=tags, experiment=experiment
+    )
 
 
 def _subject(reported: Reported) -> str:
@@ -84,18 +87,13 @@ def _content(config: ReportConfig, reported: Reported) -> dict[str, object]:
 def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: TrackedRun) -> Page:
     """Read what the page shows, and return it."""
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
-    series = read(reported, shown.names)
+    series = read(reported, shown)
     shown = shown.without(series.single(shown.names))
-    pictures, beside = _pictures(reported)
+    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)])
     numbers = page_numbers(reported, shown, series, pictures)
     stage("words", "parameters, verdicts and stored reports")
     words = _words(config, reported, run, series, [*shown.left_out, *beside])
     return {"words": words, "numbers": numbers}
-
-
-def _pictures(reported: Reported) -> tuple[list[PictureSeries], list[str]]:
-    """Return the pictures of the runs and their analyses by step, and what has no room, in words."""
-    return [], []
 
 
 def _words(
@@ -145,7 +143,7 @@ def _describe(config: ReportConfig, run: TrackedRun, page: Page) -> None:
     describe_end(run, what, results=[*said[:MOST_RESULTS], *more], after=_command(config))
 
 
-def _linked(reported: Reported) -> list[object]:
+def _linked(reported: Reported) -> list[Run]:
     """Return the runs that get a link: the named ones, the parents, and those whose values are shown."""
     runs = [*reported.named, *reported.parents, *(one.run for one in reported.runs)]
     return [*{run.info.run_id: run for run in runs if not tracking.is_report(run)}.values()]

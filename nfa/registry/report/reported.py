@@ -59,13 +59,13 @@ class ReportedRun:
 
     @cached_property
     def owners(self) -> Mapping[str, int]:
-        """The place among its holders of the first that has logged a value, by key."""
-        return {
-            key: place
-            for place, holder in reversed([*enumerate(self.measured.holders)])
-            for key in holder.data.metrics
-            if not is_beside(key)
-        }
+        """The place among its holders of the first that has logged a value with a chance level, or else of the first
+        that has logged it, by key.
+        """
+        backwards = [*enumerate(holder.data.metrics for holder in self.measured.holders)][::-1]
+        first = {key: place for place, metrics in backwards for key in metrics if not is_beside(key)}
+        whole = {key: place for place, metrics in backwards for key in metrics if f"{key}_chance" in metrics}
+        return first | whole
 
     @cached_property
     def last(self) -> Mapping[str, tuple[int, float]]:
@@ -106,6 +106,16 @@ class Reported:
         for place, one in enumerate(self.runs):
             found.setdefault(one.variant, []).append(place)
         return {variant or self._only(places): places for variant, places in found.items()}
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """What each run is called in sentences, by its id: its group, and its seed if the group has several runs."""
+        found: dict[str, str] = {}
+        for name, places in self.groups.items():
+            for one in (self.runs[place] for place in places):
+                alone = f"{name}, seed {one.seed}" if one.seed is not None else one.name
+                found[one.id] = name if len(places) == 1 else alone
+        return found
 
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"

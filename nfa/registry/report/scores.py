@@ -7,26 +7,33 @@ from nfa.plain_text import natural
 from nfa.registry.report.alignment_verdicts import over_seeds
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun, stored_json
-from nfa.registry.report.words import MOST_LINES, line
+from nfa.registry.report.shown_keys import limits_of
+from nfa.registry.report.words import MOST_LINES, line, logged_by
+from nfa.registry.sweeps.objectives import more_is_better
 
 SPLITS = ("test", "val", "eval", "train")
+FIRST = ("accuracy", "pearson", "loss")  # last parts of keys that are told before all others
 MOST_KEYS = 8
-MOST_IDS = 12
 
 
 def scores(reported: Reported) -> Iterator[Line]:
     """Yield the last value of each loss and score: with Wilson's interval for the share of examples that a run was
     right on, and over seeds with the interval between them.
     """
-    keys = sorted((key for key in reported.keys if key.partition("/")[0] in SPLITS), key=_order)[:MOST_KEYS]
+    keys = sorted((key for key in reported.keys if _is_score(key)), key=_order)[:MOST_KEYS]
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
         for key in keys:
             yield from _of_key(name, runs, key)
 
 
-def _order(key: str) -> tuple[int, list[str | int]]:
-    return SPLITS.index(key.partition("/")[0]), natural(key)
+def _is_score(key: str) -> bool:
+    return key.partition("/")[0] in SPLITS and more_is_better(key) is not None
+
+
+def _order(key: str) -> tuple[bool, int, list[str | int]]:
+    split, _, name = key.partition("/")
+    return name not in FIRST, SPLITS.index(split), natural(key)
 
 
 def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
@@ -34,16 +41,15 @@ def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
     if not having:
         return
     values, steps = [one.last[key][1] for one in having], {one.last[key][0] for one in having}
-    ids = ",".join(one.holder_of(key) for one in having[:MOST_IDS])
+    ids = logged_by(having, key)
     where = f"at {having[0].unit} {min(steps)}" if len(steps) == 1 else f"at the last {having[0].unit} of each run"
-    if len(having) < len(runs):
-        said = f"{over_seeds(values) if len(values) > 1 else f'{values[0]:.4g}'}; {len(runs) - len(having)} runs lack it"
-        said += ", so these are not all runs" if len(values) > 1 else ""
-    elif len(values) > 1:
-        said = over_seeds(values)
-    else:
-        said = f"{values[0]:.4g}{_of_examples(having[0], key, values[0])}"
-    yield line(f"{name}: {key.replace('/', ' ')} {where}: {said}.", ids, key, min(steps) if len(steps) == 1 else None)
+    told = over_seeds(values, limits_of(key)) if len(values) > 1 else f"{values[0]:.4g}"
+    lacking = len(runs) - len(having)
+    if lacking:
+        told += f"; {lacking} of {len(runs)} runs lack it, so this is not about all of them"
+    elif len(values) == 1:
+        told += _of_examples(having[0], key, values[0])
+    yield line(f"{name}: {key.replace('/', ' ')} {where}: {told}.", ids, key, min(steps) if len(steps) == 1 else None)
 
 
 def _of_examples(one: ReportedRun, key: str, value: float) -> str:

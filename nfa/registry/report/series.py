@@ -1,6 +1,6 @@
 """The numbers of a page: runs, groups, series, means over seeds, and last values."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -30,24 +30,24 @@ class ReadSeries:
         return [key for key in keys if all(len(one.get(key, ())) < 2 for one in self.of_runs)]
 
 
-def read(reported: Reported, keys: Sequence[str]) -> ReadSeries:
-    """Read the series of these keys, some runs at a time; values that are not finite are left out."""
-    starts = range(0, len(reported.runs), AT_ONCE)
+def read(reported: Reported, shown: ShownKeys) -> ReadSeries:
+    """Read the series that are shown, some runs at a time; values that are not finite are left out."""
+    ends = {key: ("",) if key in shown.bare else ("", *SUFFIXES) for key in shown.names}
     found: list[RunSeriesByKey] = []
-    for start in bar(starts, "reading", unit=f"×{AT_ONCE} runs"):
-        found += _some(reported.runs[start : start + AT_ONCE], set(keys))
+    for start in bar(range(0, len(reported.runs), AT_ONCE), "reading", unit=f"×{AT_ONCE} runs"):
+        found += _some(reported.runs[start : start + AT_ONCE], ends)
     return ReadSeries(found)
 
 
-def _some(runs: Sequence[ReportedRun], keys: Collection[str]) -> Iterator[RunSeriesByKey]:
+def _some(runs: Sequence[ReportedRun], ends: Mapping[str, Sequence[str]]) -> Iterator[RunSeriesByKey]:
     """Yield the series of each run; a value and what stands beside it come from the run that owns the value."""
-    needed = {one.holder_of(key) for one in runs for key in one.owners.keys() & keys}
-    among = {f"{key}{end}" for key in keys for end in ("", *SUFFIXES)}
-    logged = tracking.histories(sorted(needed), among) if needed and among else {}
-    for one in runs:
-        own = {key: logged[one.holder_of(key)] for key in one.owners.keys() & keys}
-        ends = ("", *SUFFIXES)
-        yield existing({f"{key}{end}": of[f"{key}{end}"] for key, of in own.items() for end in ends if key + end in of})
+    owned = [{key: one.holder_of(key) for key in ends if key in one.owners} for one in runs]
+    among = {f"{key}{end}" for key, of in ends.items() for end in of}
+    needed = sorted({holder for of in owned for holder in of.values()})
+    logged = tracking.histories(needed, among) if needed else {}
+    for of_run in owned:
+        wanted = ((f"{key}{end}", holder) for key, holder in of_run.items() for end in ends[key])
+        yield existing({key: logged[holder][key] for key, holder in wanted if key in logged[holder]})
 
 
 def page_numbers(
@@ -58,14 +58,13 @@ def page_numbers(
     groups = _groups(reported)
     several = any(len(group["runs"]) > 1 for group in groups)
     most = points_of(len(keys) * (len(reported.runs) + (len(groups) if several else 0)))
-    curves = _curves(reported, keys, read_series, steps, most)
     return {
         "runs": [page_run(one) for one in reported.runs],
         "groups": groups,
         "steps": steps.lists,
         "keys": shown.keys,
-        "curves": curves,
-        "means": _means(groups, keys, read_series, curves, steps, most) if several else {},
+        "curves": _curves(reported, keys, read_series, steps, most),
+        "means": _means(groups, shown, read_series, steps, most) if several else {},
         "latest": _latest(reported),
         "sections": shown.sections,
         "pictures": pictures,
@@ -85,19 +84,19 @@ def _curves(
 
 def _means(
     groups: Sequence[PageGroup],
-    keys: Sequence[str],
+    shown: ShownKeys,
     read_series: ReadSeries,
-    curves: Mapping[str, Sequence[Curve | None]],
     steps: Steps,
     most: int,
 ) -> dict[str, list[Curve | None]]:
-    """Return the means of each group by key; of a single run, its own series."""
-    found: dict[str, list[Curve | None]] = {key: [] for key in keys}
+    """Return the means of each group by key; a group of a single run has none."""
+    limits = {key["key"]: key["limits"] for key in shown.keys}
+    found: dict[str, list[Curve | None]] = {key: [] for key in limits}
     for group in bar(groups, "means", unit="group"):
         places = group["runs"]
-        of = mean_curves([read_series.of_runs[place] for place in places], keys, steps, most) if places[1:] else {}
-        for key in keys:
-            found[key].append(of[key] if of else curves[key][places[0]])
+        of = mean_curves([read_series.of_runs[place] for place in places], limits, steps, most) if places[1:] else {}
+        for key in limits:
+            found[key].append(of.get(key))
     return found
 
 
@@ -135,6 +134,8 @@ def is_dead(one: ReportedRun) -> bool:
 def _latest(reported: Reported) -> Latest:
     keys = sorted({key for one in reported.runs for key in one.last if not is_beside(key) and not is_bookkeeping(key)})
     return {
-        "values": {key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys},
+        "values": {
+            key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys
+        },
         "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
     }

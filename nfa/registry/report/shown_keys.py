@@ -1,7 +1,7 @@
 """Which series are on a page, in which sections, and how each is drawn."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -14,10 +14,9 @@ from nfa.levels import SUFFIXES
 from nfa.plain_text import counted, natural
 from nfa.registry.report.page_data import PageKey, Section
 from nfa.registry.report.reported import Reported
-from nfa.registry.results.run_series import SPLITS
 from nfa.registry.results.run_table import chosen
 from nfa.registry.sweeps.objectives import more_is_better
-from nfa.relations import RELATIONS
+from nfa.relations import MATRICES, RELATIONS
 
 MOST_SERIES = 15_000  # of all runs, with what stands beside them
 MOST_PANELS = 12  # of a section; heat maps show the other sites
@@ -43,6 +42,7 @@ SCALES = {
     "stable rank": "stable rank",
     "known share": "share in the known features",
 }
+HELD = ("lr", "learning_rate")  # last parts of keys whose values hold until the next step
 UNITS = {"accuracy": "share of examples", "pearson": "Pearson's r"}
 
 
@@ -53,16 +53,20 @@ class ShownKeys:
     keys: list[PageKey]
     sections: list[Section]
     left_out: list[str] = field(default_factory=list)
+    bare: frozenset[str] = frozenset()  # keys that are drawn without what stands beside them
 
     def without(self, keys: Sequence[str]) -> "ShownKeys":
         """Return these keys without some that have a single value in each run; relations of sites stay."""
         single = {key["key"] for key in self.keys if key["key"] in keys and not key["relation"]}
-        sections: list[Section] = [{**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections]
+        sections: list[Section] = [
+            {**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections
+        ]
         said = f"{counted(len(single), 'key')} with a single value in each run: the table has it."
         return ShownKeys(
             [key for key in self.keys if key["key"] not in single],
             [of for of in sections if of["keys"] or of["relations"]],
             [*self.left_out, *([f"A curve of {said}"] if single else [])],
+            self.bare,
         )
 
     @property
@@ -88,38 +92,42 @@ def choose(reported: Reported, asked: str) -> ShownKeys:
         Refusal: No run has logged a key that is asked for.
     """
     wanted = chosen(asked, reported.keys) if asked.strip() else reported.keys
-    costs = _costs(reported, wanted)
-    room, taken, missing = (10**9 if asked.strip() else MOST_SERIES), list[_Block](), list[str]()
-    for block in _blocks(wanted):
-        fitting, room = _fitting(block, costs, room)
-        missing += [key for key in block.keys if key not in fitting]
-        if fitting:
-            taken.append(_Block(block.title, block.sentence, fitting, block.relation))
+    room = _Room(reported, wanted, 10**9 if asked.strip() else MOST_SERIES)
+    blocks = [(block, room.take(block)) for block in _blocks(wanted)]
+    taken = [replace(block, keys=fitting) for block, fitting in blocks if fitting]
+    missing = [key for block, fitting in blocks for key in block.keys if key not in fitting]
     keys = [_page_key(key, reported) for key in dict.fromkeys(key for block in taken for key in block.keys)]
-    return ShownKeys(keys, [*_sections(taken)], [*_left_out(reported, wanted, missing)])
+    return ShownKeys(
+        keys, [*_sections(taken)], [*_left_out(reported, wanted, missing, room.bare)], frozenset(room.bare)
+    )
 
 
-def _costs(reported: Reported, wanted: Sequence[str]) -> dict[str, int]:
-    """Return by key how many series it has in all runs, with what stands beside it."""
-    costs = dict.fromkeys(wanted, 0)
-    for one in reported.runs:
-        for key in one.owners.keys() & costs.keys():
-            costs[key] += 1 + sum(f"{key}{end}" in one.last for end in SUFFIXES)
-    return costs
+class _Room:
+    """The room for series: `bare` keys have got room for their values, and none for what stands beside them."""
 
+    def __init__(self, reported: Reported, wanted: Sequence[str], room: int) -> None:
+        self.left, self.bare = room, list[str]()
+        self.values, self.beside = dict.fromkeys(wanted, 0), dict.fromkeys(wanted, 0)
+        for one in reported.runs:
+            for key in one.owners.keys() & self.values.keys():
+                self.values[key] += 1
+                self.beside[key] += sum(f"{key}{end}" in one.last for end in SUFFIXES)
 
-def _fitting(block: _Block, costs: Mapping[str, int], room: int) -> tuple[list[str], int]:
-    """Return the keys of a block for which there is room, and the room that is left; of sites, evenly spaced ones."""
-    keys = list(block.keys)
-    if block.relation:
-        while len(keys) > 1 and sum(costs[key] for key in keys) > room:
-            keys = some(block.keys, len(keys) - 1)
-    found = []
-    for key in keys:
-        if costs[key] <= room:
-            found.append(key)
-            room -= costs[key]
-    return found, room
+    def take(self, block: _Block) -> list[str]:
+        """Return the keys of a block that have got room; of many sites, evenly spaced ones."""
+        whole = sum(self.values[key] + self.beside[key] for key in block.keys)
+        if whole <= self.left:
+            self.left -= whole
+            return list(block.keys)
+        found = self._some(block)
+        self.left -= sum(self.values[key] for key in found)
+        self.bare += [key for key in found if self.beside[key]]
+        return found
+
+    def _some(self, block: _Block) -> list[str]:
+        each = max(self.values[key] for key in block.keys)
+        most = min(len(block.keys), self.left // max(1, each))
+        return some(block.keys, most) if block.relation and most > 1 else list(block.keys[:most])
 
 
 def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
@@ -133,10 +141,14 @@ def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
         return list(dict.fromkeys(found))
 
     yield _Block("Losses", "What training minimises, and the same on examples that it did not see.", take(*_losses()))
-    scores = [f"{split}/*" for split in SPLITS if split != "nfa"]
+    scores = [key for key in rest if key.partition("/")[0] in SPLIT_NAMES and more_is_better(key) is not None]
     yield _Block("Scores", "What the models are judged by.", take(*scores))
+    said = "What else was logged while training, such as the learning rate."
+    yield _Block("Training", said, take(*(f"{split}/*" for split in SPLIT_NAMES)))
     for name, relation in RELATIONS.items():
-        said = f"{' and '.join(relation.matrices)} of each site: {SCALES[relation.kind]}."
+        said = (
+            f"{' and '.join(MATRICES[one].label for one in relation.matrices)} of each site: {SCALES[relation.kind]}."
+        )
         yield _Block(relation.label, said, take(f"*/{name}"), name)
     said = "How the gradients of single examples point: alike within a class, or apart."
     yield _Block("Gradient directions", said, take("gradient/*"))
@@ -148,7 +160,7 @@ def _blocks(keys: Sequence[str]) -> Iterator[_Block]:
 
 def _losses() -> Iterator[str]:
     for split in ("train", "val", "eval", "test"):
-        yield f"{split}/loss*"
+        yield f"{split}/*loss*"
 
 
 def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:
@@ -165,11 +177,13 @@ def _sections(blocks: Sequence[_Block]) -> Iterator[Section]:
         }
 
 
-def _left_out(reported: Reported, wanted: Sequence[str], missing: Sequence[str]) -> Iterator[str]:
+def _left_out(reported: Reported, wanted: Sequence[str], missing: Sequence[str], bare: Sequence[str]) -> Iterator[str]:
     where = "their last values are in the table; name them in keys=… to see their series"
     if missing:
         shown = ", ".join(missing[:8]) + (" …" if len(missing) > 8 else "")
         yield f"The series of {counted(len(missing), 'key')} have no room here ({shown}): {where}."
+    if bare:
+        yield f"Errors and levels beside {counted(len(bare), 'key')} of so many runs: only the values are drawn."
     if others := len(reported.keys) - len(wanted):
         yield f"{counted(others, 'key')} that keys= does not name: {where}."
 
@@ -180,16 +194,17 @@ def _page_key(key: str, reported: Reported) -> PageKey:
     relation = name if name in RELATIONS or of_flow else ""
     site = site.removeprefix("flow/") if of_flow else site if relation else ""
     more = more_is_better(key)
-    return {
+    found: PageKey = {
         "key": key,
         "title": _title(key, site, relation),
         "site": site,
         "relation": relation,
         "axis": _axis(key, relation, reported),
-        "limits": _limits(key, relation),
+        "limits": limits_of(key),
         "logarithmic": any(fnmatchcase(key, pattern) for pattern in LOGARITHMIC),
         "better": "" if more is None or relation else "high" if more else "low",
     }
+    return {**found, "held": True} if name in HELD else found
 
 
 def _title(key: str, site: str, relation: str) -> str:
@@ -218,7 +233,13 @@ def loss_kinds(reported: Reported) -> list[str]:
     return sorted({text for one in reported.runs if (text := one.parameters.get("loss", ""))})
 
 
-def _limits(key: str, relation: str) -> list[float | None]:
+def limits_of(key: str) -> list[float | None]:
+    """Return the least and the greatest possible value of a key; None where there is no limit.
+
+    >>> limits_of("val/accuracy"), limits_of("layer_0/agop_nfm"), limits_of("gradient/effective_rank")
+    ([0, 1], [0, 1], [1, None])
+    """
+    relation = key.rpartition("/")[2]
     if relation in RELATIONS:
         known: Any = RELATIONS[relation].limits or (None, None)
         return [1, None] if RELATIONS[relation].kind == "stable rank" else list(known)

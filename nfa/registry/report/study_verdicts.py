@@ -6,8 +6,7 @@ from typing import Any
 from nfa.maths.statistics import Interval
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.words import line
-from nfa.registry.sweeps.study_report import FLATTERS, sentence
-from nfa.registry.sweeps.study_table import ArmDifference
+from nfa.registry.sweeps.arm_difference import FLATTERS, ArmDifference, sentence
 
 FILE = "study.json"
 

@@ -1,5 +1,6 @@
 """What was trained, and which parameters set the runs apart, in words and tables."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -11,15 +12,22 @@ from nfa.registry.families.registry import family_of_run
 from nfa.registry.report.page_data import Line, TableOf
 from nfa.registry.report.reported import Reported, ReportedRun, is_training
 from nfa.registry.report.series import COMMIT
+from nfa.relations import RELATIONS
 
 MOST_LINES = 20  # groups that are told in sentences
 MOST_COLUMNS = 12  # groups beside each other in a table
+MOST_IDS = 12  # runs that a sentence names as its source
 BOOKKEEPING = APART | {"output_dir", "executor", "histograms_every", "nproc"}
 
 
 def line(text: str, run: str = "", keys: str = "", step: int | None = None) -> Line:
     """Return a sentence with where its numbers come from."""
     return {"text": text, "run": run, "keys": keys, "step": step}
+
+
+def logged_by(runs: Sequence[ReportedRun], key: str) -> str:
+    """Return the ids of the runs that have logged a key of these runs."""
+    return ",".join(dict.fromkeys(one.holder_of(key) for one in runs[:MOST_IDS]))
 
 
 def trained(reported: Reported) -> list[Line]:
@@ -33,25 +41,27 @@ def _trained(reported: Reported, name: str, places: Sequence[int]) -> Line:
     runs = [reported.runs[place] for place in places]
     one = runs[0]
     config = reported.config(one.id)
-    parts = [*_what(one, config), *_seeds(runs), *_where(runs)]
-    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_COLUMNS]), "config.json")
+    parts = [*_what(one, config, alone=len(runs) == 1), *_seeds(runs), *_where(runs)]
+    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), "config.json")
 
 
-def _what(one: ReportedRun, config: Mapping[str, Any] | None) -> Iterator[str]:
+def _what(one: ReportedRun, config: Mapping[str, Any] | None, *, alone: bool) -> Iterator[str]:
     """Yield the workload, its data, the loss, the optimizer and the weights that were observed."""
     if not is_training(one.run):
         yield "a run that nfa has not made, of which only what it has logged is known"
         return
     if config is None:
-        yield f"workload {one.tags['nfa.workload']}; what it was trained on is not stored, because it has no config.json"
+        yield f"workload {one.tags['nfa.workload']}; on what is not stored, because there is no config.json"
     else:
-        yield _title(one, config)
+        title = _title(one, config)
+        yield title if alone else re.sub(r", seed \d+", "", title)
         data = config.get("data", {})
         if digest := str(data.get("digest", "")):
             yield f"data {data.get('name', '')} with digest {digest[:12]}"
-    told = {"loss": "loss {}", "epochs": "{} epochs", "steps": "{} steps", "batch_size": "batches of {}"}
+    told = {"loss": "loss {}", "epochs": "epochs: {}", "steps": "steps: {}", "batch_size": "batches of {}"}
     yield from (how.format(one.parameters[name]) for name, how in told.items() if one.parameters.get(name))
-    yield one.tags.get("nfa.coverage") or "the share of weights that the values cover was not logged"
+    if any(key.rpartition("/")[2] in RELATIONS for key in one.owners):
+        yield one.tags.get("nfa.coverage") or "the share of weights that the relations cover was not logged"
 
 
 def _title(one: ReportedRun, config: Mapping[str, Any]) -> str:

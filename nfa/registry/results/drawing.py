@@ -3,11 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from nfa.figures.pages import MOST_PANELS
 from nfa.figures.series_by_key import series_by_key
 from nfa.figures.site_kinds import shown, some
 from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS
 from nfa.maths.statistics import Interval
+from nfa.plain_text import shared
 from nfa.registry.analyses.seed_groups import together
 from nfa.registry.results.run_series import RunSeries
 from nfa.registry.training.over_seeds import BAND, FEWEST
@@ -15,8 +17,6 @@ from nfa.relations import RELATIONS
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-MOST_PANELS = 12
 
 
 def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str) -> "Figure":
@@ -27,8 +27,9 @@ def drawn(runs: Sequence[RunSeries], keys: Sequence[str], title: str, unit: str)
     if any(len(members) > 1 for members in groups.values()):
         enough = any(len(members) >= FEWEST for members in groups.values())
         said = [f"means, bands: {BAND}" if enough else "means over seeds", *said]
-    words = "; ".join([title, *said] if title else said)
-    return series_by_key(lines, keys, title=words, unit=unit)
+    words = "; ".join(filter(None, [title or shared([run.name for run in runs]), *said]))
+    losses = sorted({run.loss for run in runs if run.loss})
+    return series_by_key(lines, keys, title=words, unit=unit, loss=" or ".join(losses))
 
 
 def _few(

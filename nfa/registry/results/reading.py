@@ -10,7 +10,7 @@ from nfa.levels import is_beside, value_key
 from nfa.registry import tracking
 from nfa.registry.results.run_series import RunSeries
 from nfa.registry.results.run_table import RunTable, chosen
-from nfa.registry.results.variants import seed_of, unit_of, variants
+from nfa.registry.results.variants import loss_of, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 
@@ -54,6 +54,7 @@ def results(run_ids: str | Iterable[str], *, keys: str | Iterable[str] = ()) -> 
             seed_of(one),
             unit_of(one),
             merged([series[run.info.run_id] for run in one.holders], wanted),
+            loss_of(one),
         )
         for name, one in found.items()
     )

@@ -31,7 +31,7 @@ class RunRow(NamedTuple):
 
 @dataclass(frozen=True)
 class RunSeries:
-    """The series of a run by metric key, with what stands beside them, and the unit of their steps.
+    """The series of a run by metric key with what stands beside them, the unit of their steps, and what its loss is.
 
     Runs of equal `variant` differ only in their seed.
     """
@@ -42,6 +42,7 @@ class RunSeries:
     seed: int | None
     unit: str
     series: Mapping[str, Series]
+    loss: str = ""
 
     @property
     def keys(self) -> list[str]:

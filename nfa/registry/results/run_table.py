@@ -93,7 +93,7 @@ class RunTable(Table[RunRow]):
         Args:
             keys: A relation such as "agop_nfm", or comma-separated metric keys or globs such as "val/*"; empty = losses
                 and AGOP/NFM, as far as there are any.
-            title: A title; what is drawn is added to it.
+            title: A title, to which is added what is drawn; empty = the words with which the names of all runs begin.
 
         Returns:
             The figure, with at most 12 panels; more sites are drawn as means over their blocks, or some of them.

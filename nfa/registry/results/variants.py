@@ -39,6 +39,12 @@ def _config(one: MeasuredRun) -> dict[str, Any]:
     return {"workload": tags[WORKLOAD], "entrypoint": tags.get("nfa.entrypoint"), "train": train}
 
 
+def loss_of(one: MeasuredRun) -> str:
+    """Return the name of a training's loss; empty if it is not known."""
+    tags = one.run.data.tags
+    return family_of_run(tags).loss(_config(one)) if WORKLOAD in tags else ""
+
+
 def seed_of(one: MeasuredRun) -> int | None:
     """Return the seed of a training."""
     text = parameters(one.run).get("seed", "")

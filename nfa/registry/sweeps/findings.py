@@ -1,5 +1,6 @@
 """The end of a study: the best trial is registered, and tables, figures, a page and a report are written."""
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from typing import Any
@@ -10,12 +11,13 @@ from nfa.checkpoint_files import path_of
 from nfa.console import stage
 from nfa.registry import tracking
 from nfa.registry.sweeps.announcements import point_text
+from nfa.registry.sweeps.arm_difference import sentence
 from nfa.registry.sweeps.axis_importance import importances
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.confirmation import confirm, points_of
 from nfa.registry.sweeps.study_figures import study_figures
 from nfa.registry.sweeps.study_page import study_page
-from nfa.registry.sweeps.study_report import as_json, edges, sentence, trials_csv, written
+from nfa.registry.sweeps.study_report import as_json, edges, trials_csv, written
 from nfa.registry.sweeps.study_table import (
     ConfirmedArm,
     StudyTable,
@@ -111,12 +113,25 @@ def _keep(
     tracking.put_text(run, "study.txt", text.rstrip("\n"))
     tracking.put_text(run, "trials.csv", trials_csv(table))
     tracking.put_json(run, "study.json", {**as_json(table, shares, arms), "remedies": list(remedies)})
-    figures = study_figures(table, shares, defaults=defaults, unit=config.family.unit)
+    figures = study_figures(_with_subject(table, config), shares, defaults=defaults, unit=config.family.unit)
     for name, figure in figures.items():
         tracking.save_picture(parent, figure, name)
     tracking.put_text(run, "plots/study.html", study_page(study, table))
     stage("report", "study.txt, study.json, trials.csv and the interactive plots/study.html")
     stage("figures", f"plots/ {', '.join(sorted(figures))} as .png and .pdf")
+
+
+def _with_subject(table: StudyTable, config: TuneConfig) -> StudyTable:
+    """Return the table with what its figures say of the trainings, from the first that has finished."""
+    row = next((row for row in table.rows if row.state == "finished" and row.run_id), None)
+    if row is None:
+        return table
+    stored = tracking.config(trained_by(row.run_id))
+    data = str(stored.get("data", {}).get("name", "")).rpartition("/")[2]
+    fixed = [f"{name}={value}" for name, value in config.settings.items()]
+    subject = ", ".join([f"{config.workload} on {data}" if data else config.workload, *fixed])
+    loss = "" if "loss" in config.axes else config.family.loss(stored)
+    return dataclasses.replace(table, subject=subject, loss=loss)
 
 
 def _facts(config: TuneConfig, remedies: Sequence[str]) -> dict[str, Any]:

@@ -76,9 +76,14 @@ def _history(study: optuna.Study, table: StudyTable, index: int) -> Section:
     return Section(
         f"History of {table.objectives[index]}",
         f"Each finished trial by its number{best}; {way}.",
-        lambda: visualization.plot_optimization_history(study, **_target(table, index)),
+        lambda: _in_steps(visualization.plot_optimization_history(study, **_target(table, index))),
         _unfinished(table),
     )
+
+
+def _in_steps(figure: Figure) -> Figure:
+    """Draw the best value so far as steps: it holds until a better trial."""
+    return figure.update_traces(line={"shape": "hv"}, selector={"mode": "lines"})
 
 
 def _course(study: optuna.Study, table: StudyTable) -> Section:

@@ -9,13 +9,13 @@ from typing import Any
 
 from nfa.plain_text import aligned, csv_text
 from nfa.registry.sweeps import study_table
+from nfa.registry.sweeps.arm_difference import FLATTERS, ArmDifference, sentence
 from nfa.registry.sweeps.axis_importance import Importance, conventions, why_no_importances
-from nfa.registry.sweeps.study_table import ArmDifference, ConfirmedArm, StudyTable, TrialRow, best
+from nfa.registry.sweeps.study_table import ConfirmedArm, StudyTable, TrialRow, best
 
 Importances = Sequence[Mapping[str, Importance]]  # one mapping per objective
 WIDE = 118
 STATES = ("finished", "pruned", "failed", "killed", "running", "waiting")
-FLATTERS = "The value of the best trial is biased: the best of many trials is selected partly by luck."
 OF_FINISHED = (
     "Importances are computed from finished trials that satisfy every constraint. Pruned and failed trials have no "
     "value and are left out, so these numbers do not show that some regions of the space are bad."
@@ -117,20 +117,6 @@ def _of_seeds(table: StudyTable, confirmed: Sequence[ConfirmedArm]) -> Iterator[
         values = [of_seeds[place] for arm in confirmed for of_seeds in arm.values]
         cells = (none if value is None else _text(value) for value, none in zip(values, missing, strict=True))
         yield [str(seed), *cells]
-
-
-def sentence(found: ArmDifference, objective: str, first: str = "defaults") -> str:
-    """Return the result of an arm with fresh seeds, with its interval."""
-    head = f"{found.arm}, {objective}: "
-    if found.interval is None:
-        return head + found.verdict
-    mean, low, high, n = found.interval
-    if found.verdict == "cannot be told apart":
-        span = f"{mean:+.4g} ({low:+.4g}, {high:+.4g})"
-        return f"{head}cannot be told apart from the {first}: {span} over {n} fresh seeds"
-    ends = sorted((abs(low), abs(high)))
-    span = f"{abs(mean):.4g} ({ends[0]:.4g}, {ends[1]:.4g})"
-    return f"{head}{found.verdict} than the {first} by {span} over {n} fresh seeds"
 
 
 def _importance_block(table: StudyTable, importances: Importances, index: int) -> list[str]:

@@ -9,8 +9,9 @@ import numpy as np
 import optuna
 from scipy import stats
 
-from nfa.maths.statistics import Interval, t_interval
+from nfa.maths.statistics import t_interval
 from nfa.registry.sweeps import trial_queue
+from nfa.registry.sweeps.arm_difference import ArmDifference
 from nfa.registry.sweeps.config import TuneConfig
 from nfa.registry.sweeps.space import Axis, Range
 
@@ -40,13 +41,15 @@ class TrialRow:
 
 @dataclass(frozen=True)
 class StudyTable:
-    """A study: its objectives, axes and trials."""
+    """A study: its objectives, axes and trials; for its figures, what the trials train on what, and with which loss."""
 
     name: str
     objectives: tuple[str, ...]
     maximise: tuple[bool, ...]
     axes: tuple[Axis, ...]
     rows: tuple[TrialRow, ...]
+    subject: str = ""
+    loss: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,33 +64,6 @@ class ConfirmedArm:
     values: tuple[tuple[float | None, ...], ...]
     seeds: tuple[int, ...]
     failed: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True)
-class ArmDifference:
-    """An arm's objective minus that of the first arm, paired by seed.
-
-    `interval` is None for fewer than two pairs, and if trainings of either arm have failed (see `failed`), because the
-    remaining ones would be a biased sample.
-    """
-
-    arm: str
-    objective: int
-    interval: Interval | None
-    seeds: int
-    maximise: bool
-    failed: str = ""
-
-    @property
-    def verdict(self) -> str:
-        """ "better" or "worse" if the interval excludes 0, else "cannot be told apart" or "no verdict: …"."""
-        if self.failed:
-            return f"no verdict: {self.failed}, and the mean of the others would be biased"
-        if self.interval is None:
-            return f"no verdict: {self.seeds} seed{'' if self.seeds == 1 else 's'} finished in both, 2 needed"
-        if self.interval.low <= 0 <= self.interval.high:
-            return "cannot be told apart"
-        return "better" if (self.interval.low > 0) == self.maximise else "worse"
 
 
 @dataclass(frozen=True)

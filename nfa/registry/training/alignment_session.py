@@ -22,6 +22,7 @@ from nfa.plain_text import counted
 from nfa.registry import stored_runs, tracking
 from nfa.registry.descriptions import of_examples
 from nfa.registry.families.protocol import Ready
+from nfa.registry.families.registry import family
 from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training import report
@@ -195,7 +196,8 @@ class AlignmentSession(Session):
     def draw_series(self, series: Mapping[str, Series]) -> None:
         """Draw the figures of the run."""
         if self.sites:
-            figure = report.training_figure(series, self.sites, self.title())
+            loss = family(self.stored["workload"]).loss(self.stored)
+            figure = report.training_figure(series, self.sites, self.title(), loss=loss)
             tracking.save_picture(self.run, figure, "training_analysis")
 
 

@@ -5,9 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 from nfa.checkpoint_schedule import phase_boundary
 from nfa.console import stage
-from nfa.figures.training_analysis import Series, training_analysis
+from nfa.figures.pages import MOST_PANELS, analysis_page
+from nfa.figures.site_kinds import Shown
+from nfa.figures.site_kinds import shown as some_sites
+from nfa.figures.training_analysis import Series
 from nfa.levels import OVER_SEEDS, SUFFIXES
+from nfa.plain_text import told
 from nfa.registry import tracking
+from nfa.registry.families.registry import family
 from nfa.registry.tracking import TrackedRun
 from nfa.registry.training.figures.optimizer_comparison import optimizer_comparison
 from nfa.registry.training.over_seeds import BAND, said
@@ -52,32 +57,52 @@ def checkpoint_epochs(series: Mapping[str, Series]) -> list[int]:
     return sorted(series.get("train/loss", {}))
 
 
-def training_figure(series: Mapping[str, Series], sites: Sequence[str], title: str, band: str = "") -> "Figure":
+def training_figure(
+    series: Mapping[str, Series], sites: Sequence[str], title: str, *, loss: str = "", band: str = ""
+) -> "Figure":
     """Draw the figure `training_analysis` of one run, with alignment to known features if there are any.
 
-    `band` names the bands between the ends that a mean over seeds has beside it.
+    `loss` is the name of the loss, and `band` that of the bands between the ends that a mean over seeds has beside it.
     """
     shown = [TRAINING[0], *(name for name in KNOWN if any(f"{site}/{name}" in series for site in sites))]
     boundary = phase_boundary(checkpoint_epochs(series))
-    return training_analysis(series, sites, shown, title=title, boundary=boundary, band=band)
+    return analysis_page(series, sites, shown, title=title, loss=loss, boundary=boundary, band=band)
 
 
-def comparison_figure(runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], title: str) -> "Figure":
-    """Draw the figure `optimizer_comparison` of several runs."""
+def comparison_figure(
+    runs: Mapping[str, Mapping[str, Series]], sites: Sequence[str], title: str, loss: str = ""
+) -> "Figure":
+    """Draw the figure `optimizer_comparison` of several runs; many sites as means over their blocks, or some of them.
+    """
     epochs = sorted(set().union(*(checkpoint_epochs(series) for series in runs.values())))
-    return optimizer_comparison(runs, sites, boundary=phase_boundary(epochs), title=title)
+    found = {name: some_sites(series, sites, TRAINING[:1], MOST_PANELS - 1) for name, series in runs.items()}
+    one = next(iter(found.values()), Shown({}, list(sites), ""))
+    drawn = {name: of.series for name, of in found.items()}
+    look: dict[str, Any] = {"boundary": phase_boundary(epochs), "title": title, "loss": loss, "note": one.said}
+    return optimizer_comparison(drawn, one.sites, **look)
 
 
 def compare(parent: TrackedRun, subject: str) -> None:
     """Compare the child runs of a parent in a figure; `subject` is what they trained on what."""
     runs = tracking.children(parent.run_id, parent.info.info.experiment_id)
-    variants = {run.data.tags["nfa.variant"]: run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
+    variants = {_called(run): run.info.run_id for run in runs if "nfa.variant" in run.data.tags}
     series = dict(zip(variants, tracking.histories(variants.values()).values(), strict=True))
     seeds = [run.data.tags["nfa.seeds"] for run in runs if "nfa.seeds" in run.data.tags]
-    title = f"{subject}: {', '.join(series)}" + (f"; {said(seed_list(seeds[0]))}" if seeds else "")
-    figure = comparison_figure(series, sites_of(series.values()), title)
+    over = said(seed_list(seeds[0])) if seeds else f"seed {tracking.config(parent.run_id)['train']['seed']}"
+    figure = comparison_figure(series, sites_of(series.values()), f"{subject}, {over}", _loss(parent))
     tracking.save_picture(parent, figure, "optimizer_comparison")
     stage("figure", "plots/optimizer_comparison.png and .pdf")
+
+
+def _called(run: Any) -> str:
+    """Return a variant with its learning rate."""
+    lr = tracking.config(run.info.run_id)["train"]["lr"]
+    return told({"optimizer": run.data.tags["nfa.variant"], "lr": lr})
+
+
+def _loss(run: TrackedRun) -> str:
+    stored = tracking.config(run.run_id)
+    return family(stored["workload"]).loss(stored)
 
 
 def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
@@ -86,7 +111,7 @@ def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequen
     content = {"seeds": list(seeds), **results(series, sites, _conventions(parent))}
     tracking.put_json(parent.info, "results.json", content)
     if sites:
-        figure = training_figure(series, sites, title, band=BAND)
+        figure = training_figure(series, sites, title, loss=_loss(parent), band=BAND)
         tracking.save_picture(parent, figure, "training_analysis")
         stage("figure", "plots/training_analysis.png and .pdf")
 

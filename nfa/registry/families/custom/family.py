@@ -5,6 +5,7 @@ from typing import Any, ClassVar
 
 from nfa.bookkeeping import FLOPS
 from nfa.errors import Refusal
+from nfa.plain_text import loss_in_words
 from nfa.registry.families.custom.config import CustomConfig, searchable
 from nfa.registry.families.custom.maker import ALLOWED, SHAPE, find, registered
 from nfa.registry.families.custom.trust import WATCHED, trusted
@@ -50,6 +51,9 @@ class NamedWorkloads(Family):
             return ""
         words = stored["train"]["workload_args"].replace(",", ", ")
         return f"{self._plain}{f' ({words})' if words else ''}"
+
+    def loss(self, stored: Mapping[str, Any]) -> str:
+        return loss_in_words(stored.get("loss", ""))
 
     def metric_keys(self, config: CustomConfig) -> list[str]:  # its sites are known once there is a model
         scores = [f"{split}/*" for split in ("train", "val", "test")]

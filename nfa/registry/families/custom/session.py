@@ -22,7 +22,7 @@ def described(config: CustomConfig, ready: Ready) -> dict[str, Any]:
     """Return the content of the run's config.json."""
     data = {"name": config.workload, "digest": data_digest(ready.workload, ready.example_ids)}
     stored = training_config("train", config.workload, CustomConfig, fields_of(config), data)
-    return {**stored, "code": code_of(find(config.workload))}
+    return {**stored, "code": code_of(find(config.workload)), "loss": ready.workload.described_loss(plain=True)}
 
 
 class CustomSession(AlignmentSession):

@@ -17,6 +17,7 @@ from nfa.registry.analyses.config import GradientFlowConfig
 from nfa.registry.analyses.gradient_flow import GradientFlow
 from nfa.registry.analyses.gradient_flow_report import number
 from nfa.registry.analyses.stored import analyse_each
+from nfa.registry.analyses.titles import subject_of
 from nfa.registry.commands import command
 from nfa.registry.descriptions import continued_by, describe_end, describe_start, table_of_children
 from nfa.registry.families.eeg.config import AblateEEGConfig, TrainEEGConfig
@@ -119,7 +120,8 @@ def _compare(parent: TrackedRun, order: Sequence[str], failures: Mapping[str, st
     of_arms = {arm.label: [ids[name] for name in parts if names[name] == arm.label] for arm in arms}
     log_comparison(parent, family_of(TrainEEGConfig()), of_arms)
     of_seeds = {arm.label: _of_seeds(arm, of_arms[arm.label]) for arm in arms}
-    _report(parent, arms, [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms], of_seeds, failures)
+    rows = [_row(arm, arms[0], of_seeds[arm.label]) for arm in arms]
+    _report(parent, arms, rows, of_seeds, failures, subject_of([*ids.values()]))
 
 
 def _report(
@@ -128,6 +130,7 @@ def _report(
     rows: Sequence[Mapping[str, Any]],
     of_seeds: Mapping[str, Sequence[Mapping[str, Any]]],
     failures: Mapping[str, str],
+    subject: str,
 ) -> None:
     """Write ablation.csv, ablation_trainings.csv, ablation.txt and the figure of differences from the first arm."""
     each = [training for trainings in of_seeds.values() for training in trainings]
@@ -141,7 +144,9 @@ def _report(
     if differences:
         figure = intervals(
             differences,
-            xlabel=f"difference in Pearson's r from {arms[0].label} (95 % over recordings and seeds)",
+            xlabel=f"difference in Pearson's r from {arms[0].label}, mean and 95 % interval over recordings and seeds",
+            title=f"{subject}: r on the test recordings, {len(arms[0].seeds)} seeds",
+            limits=(-2.0, 2.0),
             zero=True,
         )
         tracking.save_picture(parent, figure, "ablation")

@@ -40,7 +40,7 @@ class Decoders(Family):
     data = ("data_dir", "subjects", "stimuli", "seconds", "channels", "snr_db", "data_seed", "split", "unseen")
     objective = "val/pearson"
     quality = Quality(objective, "validation Pearson's r", hoped=0.3)
-    score = Score("pearson", "Pearson's r", "r", "recording", f"{HERE}.report:tested")
+    score = Score("pearson", "Pearson's r", "r", "recording", f"{HERE}.report:tested", (-1.0, 1.0))
     space = (
         "lr=log:3e-4:3e-2,gradient_scale=1:4,llrd_front=log:0.25:4,llrd_back=log:0.25:4,llrd_output=log:0.25:4,"
         "dropout=0:0.5"
@@ -59,6 +59,9 @@ class Decoders(Family):
     def subject(self, stored: Mapping[str, Any]) -> str:
         data = "simulated EEG" if stored["data"]["name"] == "simulated" else stored["data"]["name"]
         return f"Conformer {stored['train']['preset']} on {data}"
+
+    def loss(self, stored: Mapping[str, Any]) -> str:
+        return f"mean squared error + {float(stored['train']['pearson_weight']):g} (1 − r)²"
 
     def metric_keys(self, config: TrainEEGConfig) -> list[str]:
         config = config.resolved()

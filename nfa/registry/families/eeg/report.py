@@ -27,8 +27,9 @@ if TYPE_CHECKING:
 QUANTILES = {"best": 1.0, "median": 0.5, "worst": 0.0}
 
 
-def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int) -> "Figure":
-    """Draw the true and decoded envelope of the best, median and worst validation window."""
+def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: int, title: str) -> "Figure":
+    """Draw the true and decoded envelope of the best, median and worst validation window; `title` is that of the run.
+    """
     ranked = [place for place in val.r.argsort().tolist() if val.r[place] == val.r[place]]
     chosen = {name: ranked[round(share * (len(ranked) - 1))] for name, share in QUANTILES.items() if ranked}
     ids = [val.ids[place] for place in chosen.values()]
@@ -42,12 +43,7 @@ def envelope_figure(workload: EEGDecoder, model: nn.Module, val: Scores, epoch: 
             where = f"{part.subject}, {part.stimulus} at {(ids[row] - part.first) / RATE:.0f} s"
             true, decoded = (signal[row, :, 0].cpu().numpy() for signal in (batch.targets, outputs))
             shown.append(Window(f"{name} window: {where}", float(val.r[place]), true, decoded))
-    return envelopes(shown, rate=RATE, title=f"{_called(workload.data.name)}, validation, epoch {epoch}")
-
-
-def _called(data: str) -> str:
-    """Return the name of a data set in figures."""
-    return "simulated data" if data == "simulated" else data
+    return envelopes(shown, rate=RATE, title=f"{title}: validation, epoch {epoch}")
 
 
 def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, epoch: int) -> None:
@@ -60,15 +56,17 @@ def report(run: TrackedRun, scores: Mapping[str, Scores], baseline: Baseline, ep
         for name, r in scores["test"].recordings().items()
         if name in baseline.recordings["test"]
     }
-    title = Decoders().title(stored)
-    tracking.save_picture(run, decoding(series, pairs, best=epoch, title=title), "training")
+    family = Decoders()
+    figure = decoding(series, pairs, best=epoch, title=family.title(stored), loss=family.loss(stored))
+    tracking.save_picture(run, figure, "training")
     stage("figure", "plots/training.png and .pdf")
 
 
 def report_seeds(parent: TrackedRun, series: Mapping[str, Series], seeds: Sequence[int], title: str) -> None:
     """Write results.json and the figure of means over seeds."""
     tracking.put_json(parent.info, "results.json", last_values(series, seeds))
-    tracking.save_picture(parent, decoding_over_seeds(series, title=title), "training")
+    loss = Decoders().loss(tracking.config(parent.run_id))
+    tracking.save_picture(parent, decoding_over_seeds(series, title=title, loss=loss), "training")
     stage("figure", "plots/training.png and .pdf")
 
 

@@ -13,6 +13,7 @@ from nfa.registry import tracking
 from nfa.registry.families.eeg import report
 from nfa.registry.families.eeg.config import TrainEEGConfig
 from nfa.registry.families.eeg.data import SPLITS, EEGData
+from nfa.registry.families.eeg.family import Decoders
 from nfa.registry.families.eeg.linear_baseline import baseline
 from nfa.registry.families.eeg.scores import Scores, score
 from nfa.registry.families.eeg.workload import EEGDecoder
@@ -174,7 +175,8 @@ class DecoderSession(Session):
         if self.run.thrifty:
             return
         with self.clock.section("tracking"):
-            figure = report.envelope_figure(self.workload, self.model, val, epoch)
+            title = Decoders().title(self.stored)
+            figure = report.envelope_figure(self.workload, self.model, val, epoch, title)
             tracking.save_picture(self.run, figure, f"envelope_epoch_{epoch}", also_pdf=False)
             self.events.figure("envelope", figure, epoch)
 

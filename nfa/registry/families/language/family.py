@@ -41,6 +41,8 @@ class LanguageModels(Family):
             f"{HERE}.experiment.config:LoraExperimentConfig",
             f"{HERE}.experiment.lora_experiment:lora_experiment",
             f"{HERE}.questions:look",
+            results="comparison.json",
+            verdicts=f"{HERE}.comparison.report:verdicts_of",
         ),
         "synthesize_teacher": EntryPoint(
             f"{HERE}.teacher.config:SynthesizeTeacherConfig", f"{HERE}.teacher.synthesize_teacher:synthesize_teacher"
@@ -71,6 +73,9 @@ class LanguageModels(Family):
         train = stored["train"]
         how = "full fine-tuning" if train["init"] == "full" else f"LoRA of rank {train['rank']}, init={train['init']}"
         return f"{stored['base']['name'].rpartition('/')[2]} on {stored['data']['name']}, {how}"
+
+    def loss(self, stored: Mapping[str, Any]) -> str:  # noqa: ARG002 - the same for all
+        return "cross-entropy per answer token"
 
     def metric_keys(self, config: TrainLoraConfig) -> list[str]:  # noqa: ARG002 - the same for all
         return list(KEYS)

@@ -44,8 +44,10 @@ def demo(config: DemoConfig) -> None:
         alignment_report.compare(run, analysed, subject)
         series = dict(zip(analysed, tracking.histories(analysed.values()).values(), strict=True))
         sites = [f"layer_{index}" for index in range(config.depth)]
-        title = f"{subject}: three optimizers, {config.epochs} epochs"
-        tracking.save_picture(run, training_analyses(series, sites, alignment_report.SIX_CURVES, title=title), FIGURE)
+        title = f"{subject}, seed {config.seed}: three optimizers, {config.epochs} epochs"
+        loss = family.loss(tracking.config(run.run_id))
+        figure = training_analyses(series, sites, alignment_report.SIX_CURVES, title=title, loss=loss)
+        tracking.save_picture(run, figure, FIGURE)
         after = command("gradient_flow", run_id=run.run_id)
         describe_end(run, title, table=table_of_children(run), pictures=[FIGURE], after=after)
     stage("figure", f"plots/{FIGURE}.png and .pdf")

@@ -14,6 +14,7 @@ from nfa.registry.folders import check_folder
 from nfa.relations import TRAINING
 
 HERE, ANY = "nfa.registry.families.mlp", "nfa.registry.families.by_name"
+SPOKEN = {"mse": "mean squared error", "cross-entropy": "cross-entropy"}
 
 
 class Classifiers(Family):
@@ -42,6 +43,9 @@ class Classifiers(Family):
     def subject(self, stored: Mapping[str, Any]) -> str:
         train, data = stored["train"], stored["data"]
         return f"MLP {data['features']}→{train['width']}×{train['depth']} on {data['name']}"
+
+    def loss(self, stored: Mapping[str, Any]) -> str:
+        return SPOKEN.get(stored["train"].get("loss", ""), "")
 
     def metric_keys(self, config: TrainConfig) -> list[str]:
         scores = [f"{split}/{score}" for split in ("train", "val", "test") for score in ("loss", "accuracy")]

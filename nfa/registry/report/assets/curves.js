@@ -1,7 +1,14 @@
 "use strict";
 // Curves of a key: a line for each run or group, with what is known of its certainty.
 
-const PANEL = { width: 290, height: 190 };
+// Width and height of a panel; on the screen it is as wide as its place.
+const SMALL = { screen: [290, 190], paper: [225, 150] };
+const LARGE = { screen: [440, 240], paper: [340, 185] };
+
+function sizeOf(place, { screen, paper }) {
+  if (STATE.paper) return { width: paper[0], height: paper[1] };
+  return { width: place.clientWidth || screen[0], height: screen[1] };
+}
 
 /** The points of a curve, with the ends of its band and what it is compared with; kept within what is possible. */
 function pointsOf(item, key) {
@@ -54,15 +61,21 @@ function quantilesOf(all, key) {
   }).filter((row) => row.n);
 }
 
+/** The runs of a mean that has no interval, because they are two: their values stand beside it. */
+function membersOf(item, key) {
+  if (item.runs.length === 1 || curveOf(item, key)?.low !== undefined) return [];
+  return item.runs.map((run) => pointsOf(RUN_ITEMS[run], key));
+}
+
 /** What a panel draws, and the numbers that its scales have to hold. */
 function panelOf(key, shown, all) {
-  const series = shown.map((item) => ({ item, points: pointsOf(item, key) }));
+  const series = shown.map((item) => ({ item, points: pointsOf(item, key), members: membersOf(item, key) }));
   const quantiles = all.length > MOST ? quantilesOf(all, key) : [];
   return { key, about: aboutKey(key), series, quantiles };
 }
 
 function numbersOf(panel) {
-  const points = panel.series.flatMap((one) => one.points);
+  const points = panel.series.flatMap((one) => [...one.points, ...one.members.flat().map(({ value }) => ({ value }))]);
   const parts = ["value", "low", "high", "chance", "chanceLow", "chanceHigh", "shared"];
   const drawn = points.flatMap((point) => parts.map((part) => point[part]));
   return [...drawn, ...panel.quantiles.flatMap((row) => [row.lowest, row.highest])].filter(Number.isFinite);
@@ -108,12 +121,13 @@ function marked(points, order) {
   return finite.filter((_, place) => place % every === (order * 2) % every);
 }
 
-function marksOf({ item, points }, order, about) {
+function marksOf({ item, points, members }, order, about) {
   const { colour, dash, symbol } = lookOf(item);
   const curve = about.held ? "step-after" : "linear";
   const single = points.filter((point, place) => Number.isFinite(point.low) && alone(points, place));
   return [
     Plot.areaY(points, { x: "step", y1: "low", y2: "high", fill: colour, fillOpacity: 0.16, curve }),
+    ...members.map((rows) => Plot.line(rows, { x: "step", y: "value", stroke: colour, strokeWidth: 0.8, strokeOpacity: 0.7, curve })),
     Plot.ruleX(single, { x: "step", y1: "low", y2: "high", stroke: colour, strokeWidth: 1.5 }),
     Plot.line(points, { x: "step", y: "shared", stroke: colour, strokeDasharray: "1 4", strokeWidth: 1.6, strokeLinecap: "round" }),
     Plot.line(points, { x: "step", y: "value", stroke: colour, strokeDasharray: dash, strokeWidth: 1.7, curve }),
@@ -121,9 +135,9 @@ function marksOf({ item, points }, order, about) {
   ];
 }
 
-function chanceMarks({ points }) {
+function chanceMarks({ points }, _, all) {
   return [
-    Plot.areaY(points, { x: "step", y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: 0.18 }),
+    Plot.areaY(points, { x: "step", y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: Math.max(0.3 / all.length, 0.04) }),
     Plot.line(points, { x: "step", y: "chance", stroke: "var(--grey)", strokeWidth: 1 }),
   ];
 }
@@ -146,16 +160,21 @@ function pointer(panel) {
 function tipOf(item, point) {
   const band = Number.isFinite(point.low) ? `\n${written(point.low)} to ${written(point.high)}` : "";
   const chance = Number.isFinite(point.chance) ? `\nchance ${written(point.chance)}` : "";
-  return `${item.name.slice(0, 60)}\nstep ${point.step}: ${written(point.value)}${band}${chance}`;
+  return `${item.name}\nstep ${point.step}: ${written(point.value)}${band}${chance}`;
+}
+
+/** Steps are whole numbers: no tick between two of them. */
+function wholeTicks([from, to], width) {
+  return d3.ticks(from, to, width / 55).filter(Number.isInteger);
 }
 
 /** Draws a panel; a logarithmic axis leaves out what is not above zero. */
 function curvesSvg(panel, scales, size) {
   const inside = (rows) => (scales.log ? rows.map(positiveOf) : rows);
-  const series = panel.series.map(({ item, points }) => ({ item, points: inside(points) }));
+  const series = panel.series.map(({ item, points, members }) => ({ item, points: inside(points), members: members.map(inside) }));
   const svg = Plot.plot({
     width: size.width, height: size.height, marginLeft: 50, marginRight: 12, marginTop: 8, marginBottom: 34,
-    x: { domain: scales.x, label: unitOf(panel), ticks: 5, labelArrow: false, tickFormat: "~s" },
+    x: { domain: scales.x, label: unitOf(panel), ticks: wholeTicks(scales.x, size.width), labelArrow: false, tickFormat: "~s" },
     y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: 5, tickFormat: scales.log ? "~g" : undefined },
     marks: [
       ...series.flatMap(chanceMarks), ...quantileMarks(inside(panel.quantiles)),

@@ -13,8 +13,8 @@ function el(tag, attributes = {}, ...children) {
   return element;
 }
 
-function button(text, clicked, attributes = {}) {
-  return el("button", { type: "button", click: clicked, ...attributes }, text);
+function button(text, clicked, attributes = {}, ...more) {
+  return el("button", { type: "button", click: clicked, ...attributes }, text, ...more);
 }
 
 /** A choice of one of `[value, text]`. */

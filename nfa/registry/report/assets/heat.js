@@ -39,7 +39,8 @@ function heatOf(relation, keys, shown) {
   const maps = shown.map((item) => ({ item, rows: keys.map((key) => rowOf(item, key, columns)) }));
   const [from, to] = d3.extent(maps.flatMap((map) => map.rows.flatMap((row) => [...row].filter(Number.isFinite))));
   const about = aboutKey(keys[0]);
-  return { relation, keys, sites: keys.map((key) => aboutKey(key).site), columns, maps, about, domain: rounded(from, to, about.limits) };
+  const ends = about.limits[0] !== null && about.limits[0] <= 0 ? d3.extent([0, from, to]) : [from, to];
+  return { relation, keys, sites: keys.map((key) => aboutKey(key).site), columns, maps, about, domain: rounded(...ends, about.limits) };
 }
 
 function colourAt(share) {
@@ -51,7 +52,7 @@ function cellPaths(rows, [from, to], width, height) {
   const paths = new Map();
   rows.forEach((row, y) => row.forEach((value, x) => {
     const level = Number.isFinite(value) ? Math.round(((value - from) / (to - from || 1)) * LEVELS) : "none";
-    const cell = `M${(x * width).toFixed(2)} ${y * height}h${width.toFixed(2)}v${height}h${(-width).toFixed(2)}z`;
+    const cell = `M${(x * width).toFixed(2)} ${y * height}h${(width + 0.4).toFixed(2)}v${height}h${(-width - 0.4).toFixed(2)}z`;
     paths.set(level, (paths.get(level) ?? "") + cell);
   }));
   return paths;
@@ -92,24 +93,48 @@ function rowLabels(svg, labels, left, cell) {
 function columnLabels(svg, heat, left, cell, height, fullWidth) {
   const most = Math.max(2, Math.floor((cell.width * heat.columns.length) / 34));
   const group = svg.append("g").attr("fill", "currentColor").attr("font-size", 11).attr("text-anchor", "middle");
-  for (const place of evenly(heat.columns.length, most)) {
+  const every = Math.ceil(heat.columns.length / most);
+  for (const place of d3.range(0, heat.columns.length, every)) {
     group.append("text").attr("x", left + (place + 0.5) * cell.width).attr("y", height + 16).text(heat.columns[place][0]);
   }
   const unit = unitOf({ series: heat.maps });
-  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").text(`${unit}, one column for each measurement`);
+  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").attr("class", "told").text(`${unit}, one column for each measurement`);
 }
 
-/** Tells the value of the cell that one points at. */
+const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+
+/** Tells the value of the cell that one points at, or goes to with the arrow keys, in place of the label below. */
 function telling(svg, cells, heat, map, cell) {
-  const title = cells.append("title");
+  const label = svg.select(".told");
+  const before = label.text();
+  const frame = cells.append("rect").attr("width", cell.width).attr("height", cell.height).attr("fill", "none")
+    .attr("stroke", "#fff").attr("stroke-width", 2).attr("display", "none");
+  let at = [0, 0];
+  const go = (column, row) => {
+    if (!heat.columns[column] || !map.rows[row]) return;
+    at = [column, row];
+    label.text(cellInWords(heat, map, at));
+    frame.attr("display", null).attr("x", column * cell.width).attr("y", row * cell.height);
+  };
+  const leave = () => { label.text(before); frame.attr("display", "none"); };
   cells.on("pointermove", (event) => {
     const [x, y] = d3.pointer(event, cells.node());
-    const [column, row] = [Math.floor(x / cell.width), Math.floor(y / cell.height)];
-    if (!heat.columns[column] || !map.rows[row]) return;
-    const value = map.rows[row][column];
-    const text = Number.isFinite(value) ? written(value) : "not measured";
-    title.text(`${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`);
+    go(Math.floor(x / cell.width), Math.floor(y / cell.height));
   });
+  cells.on("pointerleave", leave);
+  svg.attr("tabindex", 0).on("focus", () => go(...at)).on("blur", leave).on("keydown", (event) => {
+    if (!ARROWS[event.key]) return;
+    event.preventDefault();
+    const [right, down] = ARROWS[event.key];
+    go(at[0] + right, at[1] + down);
+    svg.attr("aria-label", `${cellInWords(heat, map, at)}. ${heatInWords(heat, map)}`);
+  });
+}
+
+function cellInWords(heat, map, [column, row]) {
+  const value = map.rows[row][column];
+  const text = Number.isFinite(value) ? written(value) : "not measured";
+  return `${heat.sites[row]}, step ${heat.columns[column].at(-1)}: ${text}`;
 }
 
 function heatInWords(heat, map) {

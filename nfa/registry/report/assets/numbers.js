@@ -39,7 +39,19 @@ function latestOf(run, key) {
   return Number.isFinite(values[run]) ? { value: values[run], step: steps[run] } : null;
 }
 
-const RUN_ITEMS = DATA.runs.map((run, index) => ({ index, name: run.name, runs: [index] }));
+/** A run is called as its group, with its seed if the group has several runs; its own name where that tells too little. */
+function shortNames() {
+  const names = DATA.runs.map((run) => run.name);
+  for (const group of DATA.groups) {
+    const seeds = new Set(group.runs.map((run) => DATA.runs[run].seed));
+    if (group.runs.length === 1) names[group.runs[0]] = group.name;
+    else if (seeds.size === group.runs.length) group.runs.forEach((run) => (names[run] = `${group.name}, seed ${DATA.runs[run].seed}`));
+  }
+  return names.map((name, run) => (names.indexOf(name) === names.lastIndexOf(name) ? name : DATA.runs[run].name));
+}
+
+const SHORT_NAMES = shortNames();
+const RUN_ITEMS = DATA.runs.map((_, index) => ({ index, name: SHORT_NAMES[index], runs: [index] }));
 const GROUP_ITEMS = DATA.groups.map((group, index) => ({ index, name: group.name, runs: group.runs, folded: true }));
 
 /** The curve of a run, or the mean of a group; a group of one run has that run's. */

@@ -11,6 +11,11 @@ function seriesOf(kind) {
   return DATA.pictures.filter((series) => series.name === kind);
 }
 
+/** Whether a kind has pictures of steps; a figure of a whole run has none. */
+function isByStep(kind) {
+  return seriesOf(kind).some((series) => series.by_step);
+}
+
 /** The picture at a step or the nearest earlier one; undefined where all are later. */
 function pictureAt(series, step) {
   const place = d3.bisectRight(series.steps, step) - 1;
@@ -23,15 +28,22 @@ function linkTo(address) {
 }
 
 function pictureFigure(series) {
-  const name = DATA.runs[series.run].name;
+  const name = SHORT_NAMES[series.run];
   const found = pictureAt(series, PICTURES.step);
   const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
   if (!found) return el("figure", {}, caption);
-  const picture = found.inlined ? el("img", { src: found.address, alt: `${series.name} of ${name} at step ${found.step}` }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
+  const picture = found.inlined ? el("img", { src: found.address, alt: `${series.name} of ${name}${series.by_step ? ` at step ${found.step}` : ""}`, load: stackIfWide }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
   return el("figure", {}, caption, picture);
 }
 
+/** Wide pictures stand below one another, where they are large enough to be read. */
+function stackIfWide(event) {
+  const { naturalWidth, naturalHeight } = event.target;
+  if (naturalWidth > 2 * naturalHeight && naturalWidth > 600) document.getElementById("pictures-shown").classList.add("stacked");
+}
+
 function saidOf(series, found) {
+  if (!series.by_step) return "";
   if (!found) return `has no picture before step ${series.steps[0]}`;
   return found.step === PICTURES.step ? `step ${found.step}` : `step ${found.step}, the nearest earlier one: none at step ${PICTURES.step}`;
 }
@@ -55,6 +67,12 @@ function stepsOfKind() {
   return d3.sort(new Set(seriesOf(PICTURES.kind).flatMap((series) => series.steps)));
 }
 
+/** At first the slider stands at the last step that has a picture on the page. */
+function firstPlace(steps) {
+  const inlined = shownSeries().flatMap((series) => series.steps.filter((_, place) => series.inlined[place]));
+  return inlined.length ? steps.indexOf(d3.max(inlined)) : steps.length - 1;
+}
+
 function slider() {
   const steps = stepsOfKind();
   const told = el("output", { for: "pictures-step" });
@@ -65,11 +83,11 @@ function slider() {
     drawPictures();
   };
   const input = el("input", { type: "range", id: "pictures-step", min: 0, max: steps.length - 1, value: steps.length - 1, input: (event) => move(Number(event.target.value)) });
-  return { element: el("label", { class: "slider" }, "Step ", input, told), move: () => move(steps.length - 1) };
+  return { element: el("label", { class: "slider" }, "Step ", input, told), move: () => { input.value = firstPlace(steps); move(firstPlace(steps)); } };
 }
 
 function runChoice(place) {
-  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), DATA.runs[series.run].name]);
+  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), SHORT_NAMES[series.run]]);
   return select(place === 0 ? "Left" : "Right", options, String(PICTURES.runs[place]), (value) => { PICTURES.runs[place] = Number(value); drawPictures(); });
 }
 
@@ -86,15 +104,16 @@ function startKind(place, kind) {
   });
   chosen.hidden = PICTURES.layout === "all";
   const { element, move } = slider();
-  place.replaceChildren(el("div", { class: "bar" }, runs.length > 2 ? layout : null, chosen), element, el("div", { id: "pictures-shown" }));
+  place.replaceChildren(el("div", { class: "bar" }, runs.length > 2 ? layout : null, chosen), isByStep(kind) ? element : "", el("div", { id: "pictures-shown" }));
   move();
 }
 
 function startPictures(place) {
   const inner = el("div");
   const kinds = kindsOfPictures();
-  place.append(select("Kind", kinds.map((kind) => [kind, kind]), kinds[0], (kind) => startKind(inner, kind)), inner);
-  startKind(inner, kinds[0]);
+  const first = kinds.find(isByStep) ?? kinds[0];
+  place.append(select("Kind", kinds.map((kind) => [kind, kind]), first, (kind) => startKind(inner, kind)), inner);
+  startKind(inner, first);
 }
 
 /** On paper there is no slider: the last picture of every kind and run. */
@@ -103,9 +122,9 @@ function picturesOnPaper() {
     const figures = seriesOf(kind).slice(0, MOST).map((series) => {
       const last = series.inlined.lastIndexOf(true);
       if (last < 0) return null;
-      const caption = el("figcaption", {}, DATA.runs[series.run].name, el("span", { class: "quiet" }, ` step ${series.steps[last]}`));
+      const caption = el("figcaption", {}, SHORT_NAMES[series.run], el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
       return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
     });
-    return el("div", {}, el("h3", {}, kind), el("div", { class: "shown" }, figures));
+    return el("div", {}, el("h3", {}, kind), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
   });
 }

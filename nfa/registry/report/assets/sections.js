@@ -22,12 +22,12 @@ function blocksOf(one) {
     relation, heat: one.relations.includes(relation), keys: DATA.keys.filter((key) => key.relation === relation).map((key) => key.key),
   }));
   const blocks = [{ relation: "", heat: false, keys: plain }, ...relations].filter((block) => block.keys.length);
-  return blocks.map((block) => ({ ...block, state: { keys: evenly(block.keys.length, MOST).map((place) => block.keys[place]) } }));
+  return blocks.map((block) => ({ ...block, only: blocks.length === 1, state: { keys: evenly(block.keys.length, MOST).map((place) => block.keys[place]) } }));
 }
 
 function drawBlock(block) {
   const shown = shownItems();
-  const parts = [block.relation ? el("h3", {}, relationTitle(block)) : null];
+  const parts = [block.relation && !block.only ? el("h3", {}, relationTitle(block)) : null];
   if (!shown.length) parts.push(el("p", { class: "missing" }, "No run is ticked in the table of values."));
   else {
     if (block.heat) parts.push(heatMaps(block, shown));
@@ -45,10 +45,10 @@ function heatMaps(block, shown) {
   const holder = el("div", { class: "drawing", style: "--height: 300px" });
   lazily(holder, () => {
     const heat = heatOf(block.relation, block.keys, shown);
-    const panels = el("div", { class: "panels wide" });
+    const panels = el("div", { class: shown.length > 4 ? "panels" : "panels wide" });
     holder.replaceChildren(heatLegend(heat), panels, el("div", { class: "bar" }, exports(`heat maps of ${block.relation}`, () => longTable(`heat maps of ${block.relation}`, block.keys, shown))));
     heat.maps.forEach((map) => panels.append(el("figure", {}, el("figcaption", {}, map.item.name), el("div"))));
-    const width = panels.firstChild.clientWidth || 420;
+    const { width } = sizeOf(panels.firstChild, shown.length > 4 ? SMALL : LARGE);
     heat.maps.forEach((map, place) => panels.children[place].lastChild.append(heatSvg(heat, map, width)));
     drawn();
   });
@@ -64,11 +64,10 @@ function curveCharts(block, shown) {
   const what = block.relation ? "sites" : "keys";
   const names = block.keys.map((key) => [key, block.relation ? aboutKey(key).site : aboutKey(key).title]);
   const choose = chooser({
-    title: `Choose ${what} (${MOST} of ${names.length} at once)`, names, chosen: block.state.keys, most: MOST,
+    title: `Choose ${what}: ${MOST} of ${names.length} are drawn at once`, names, chosen: block.state.keys, most: MOST,
     changed: (keys) => { block.state.keys = keys; draw(); },
   });
-  const said = block.heat ? `Curves of no more than ${MOST} of ${names.length} ${what} are drawn at once; the heat maps show all.` : `No more than ${MOST} of ${names.length} ${what} are drawn at once.`;
-  return el("div", {}, el("p", { class: "note" }, said), choose, holder);
+  return el("div", {}, choose, holder);
 }
 
 function charts(block, shown) {
@@ -98,15 +97,14 @@ function sameScale(block, own) {
 
 function chart(block, key, shown, scaleOf) {
   const about = aboutKey(key);
-  const size = block.relation ? PANEL : { width: 440, height: 240 };
-  const place = el("div", { class: "drawing", style: `--height: ${size.height}px` });
+  const sizes = block.relation ? SMALL : LARGE;
+  const place = el("div", { class: "drawing", style: `--height: ${sizes.screen[1]}px` });
   const missing = shown.filter((item) => !curveOf(item, key)).map((item) => item.name);
   const note = missing.length ? el("p", { class: "note" }, `No values of ${few(missing)}.`) : null;
   const axis = block.relation ? null : el("span", { class: "quiet" }, ` ${about.axis}`);
   const figure = el("figure", {}, el("figcaption", {}, block.relation ? about.site : about.title, axis), place, note);
   lazily(place, () => {
-    const width = place.clientWidth || size.width;
-    place.replaceChildren(curvesSvg(panelOf(key, shown, items()), scaleOf(), { width, height: size.height }));
+    place.replaceChildren(curvesSvg(panelOf(key, shown, items()), scaleOf(), sizeOf(place, sizes)));
     drawn();
   });
   return figure;
@@ -119,14 +117,17 @@ function legend(keys, shown) {
   const names = shown.map((item) => el("li", {}, swatch(item), item.name));
   const all = items().length;
   const notes = [
+    shown.some((item) => keys.some((key) => membersOf(item, key).length)) ? "Thin lines: the runs of a mean that has no interval." : "",
     has("low") ? "Bands of means: 95 % t-interval over seeds." : "",
     has("se") ? `Bands of ${has("low") ? "single runs" : "lines"}: ± 2 standard errors${has("unbiased") ? " around the unbiased value" : ""}.` : "",
     has("chance") ? "Grey: level of chance ± 2 standard deviations." : "",
     has("shared") ? "Dotted: level of shared weights." : "",
+    keys.some((key) => aboutKey(key).logarithmic) ? "A logarithmic axis leaves out what is not above zero." : "",
     has("points") ? "Some series have more values than are drawn: of each stretch the lowest and the highest are kept." : "",
     all > MOST ? `Grey bands: lowest to highest, 10 to 90 %, and the median of all ${all} ${STATE.folded ? "groups" : "runs"}; lines: those that are ticked in the table of values.` : "",
   ];
-  return el("div", {}, el("ul", { class: "legend" }, names), el("p", { class: "note" }, notes.filter(Boolean).join(" ")));
+  const choose = el("li", { class: "no-print" }, el("a", { href: "#values" }, "choose"));
+  return el("div", {}, el("ul", { class: "legend" }, names, all > 1 ? choose : null), el("p", { class: "note" }, notes.filter(Boolean).join(" ")));
 }
 
 const PARTS = ["values", "unbiased", "se", "low", "high", "n", "chance", "chance_sd", "shared", "shared_sd"];

@@ -4,6 +4,7 @@
 function startControls() {
   const controls = document.getElementById("controls");
   controls.hidden = false;
+  controls.classList.toggle("stays", HAS_SEEDS);
   document.getElementById("folding").hidden = !HAS_SEEDS;
   document.getElementById("folding").addEventListener("change", (event) => fold(event.target.value === "folded"));
   document.getElementById("theme").addEventListener("change", (event) => {
@@ -29,17 +30,23 @@ function startCopying() {
 }
 
 const ABOUT_RUNS = [
-  ["run", (run) => run.name], ["run_id", (run) => run.id], ["group", (run) => run.variant], ["seed", (run) => run.seed ?? ""],
+  ["run", (run) => run.name], ["run_id", (run) => run.id], ["seed", (run) => run.seed ?? ""],
   ["entry point", (run) => run.entrypoint], ["status", (run) => run.status], ["started", (run) => run.started],
-  ["seconds", (run) => run.seconds ?? ""], ["commit", (run) => run.commit], ["coverage", (run) => run.coverage],
+  ["commit", (run) => run.commit], ["coverage", (run) => run.coverage],
   ["logged also by", (run) => run.holders.filter((id) => id !== run.id).join(" ")],
 ];
+
+/** Ids in a type of their own, which breaks anywhere. */
+function cellOfRun(cell, column) {
+  const ids = ABOUT_RUNS[column][0] === "run_id" || ABOUT_RUNS[column][0] === "logged also by";
+  return el("td", {}, ids && cell ? String(cell).split(" ").map((id) => el("code", {}, id)) : String(cell));
+}
 
 /** The runs of the page, the first of them in a table; the export has all. */
 function startRuns(place) {
   const rows = DATA.runs.map((run) => ABOUT_RUNS.map(([, of]) => of(run)));
   const table = { name: "runs of the report", head: ABOUT_RUNS.map(([head]) => head), rows };
-  const shown = rows.slice(0, ON_PAPER).map((row) => el("tr", {}, row.map((cell) => el("td", {}, String(cell)))));
+  const shown = rows.slice(0, ON_PAPER).map((row) => el("tr", {}, row.map(cellOfRun)));
   const head = el("tr", {}, table.head.map((name) => el("th", { scope: "col" }, name)));
   place.append(
     el("div", { class: "scroll" }, el("table", {}, el("thead", {}, head), el("tbody", {}, shown))),
@@ -55,9 +62,10 @@ function toPaper() {
     details.open = true;
     FOLDED_AGAIN.push(details);
   });
-  drawAll();
   TABLE.rows = ON_PAPER;
-  drawTable();
+  STATE.paper = true;
+  changed();
+  drawAll();
   const pictures = document.getElementById("pictures-body");
   if (pictures) pictures.replaceChildren(...picturesOnPaper());
 }
@@ -65,7 +73,8 @@ function toPaper() {
 function fromPaper() {
   FOLDED_AGAIN.splice(0).forEach((details) => (details.open = false));
   TABLE.rows = ROWS;
-  drawTable();
+  STATE.paper = false;
+  changed();
   const pictures = document.getElementById("pictures-body");
   if (pictures) { pictures.replaceChildren(); startPictures(pictures); }
 }
@@ -80,3 +89,6 @@ startCopying();
 addEventListener("beforeprint", toPaper);
 addEventListener("afterprint", fromPaper);
 performance.mark("page ready");
+// The first chart is there before anybody scrolls to it.
+const [FIRST_CHART] = UNDRAWN.keys();
+if (FIRST_CHART) setTimeout(() => drawNow(FIRST_CHART));

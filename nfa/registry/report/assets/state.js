@@ -4,7 +4,7 @@
 const MOST = 12; // lines, panels, heat maps and pictures at once
 const FIRST = 5; // of more runs than that, those which are ticked at first
 const COLOURS = 8;
-const DASHES = ["", "7 3", "2 3", "9 3 2 3", "12 4"];
+const DASHES = ["", "8 3", "4 2", "9 3 2 3", "14 3"];
 const SYMBOLS = ["circle", "square", "triangle", "diamond", "star", "cross", "wye"];
 
 function ticksAtFirst(items) {
@@ -12,7 +12,7 @@ function ticksAtFirst(items) {
 }
 
 // The ticked ones have a slot each, and a slot has a colour, a dash and a marker, so that they keep all three.
-const STATE = { folded: HAS_SEEDS, slots: { true: ticksAtFirst(GROUP_ITEMS), false: ticksAtFirst(RUN_ITEMS) }, listeners: [] };
+const STATE = { folded: HAS_SEEDS, paper: false, slots: { true: ticksAtFirst(GROUP_ITEMS), false: ticksAtFirst(RUN_ITEMS) }, listeners: [] };
 
 function whenChanged(listener) {
   STATE.listeners.push(listener);

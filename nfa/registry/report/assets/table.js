@@ -11,10 +11,11 @@ function keysToChoose() {
   return [...DATA.keys.map((key) => key.key), ...others];
 }
 
+/** The columns at first: losses and scores. */
 function keysAtFirst() {
   const plain = keysToChoose().filter((key) => !aboutKey(key).relation);
-  const main = [...plain.filter((key) => !lastOnly(key)), ...plain.filter((key) => lastOnly(key) && key.startsWith("test/"))];
-  return (main.length ? main : keysToChoose()).slice(0, COLUMNS_AT_FIRST);
+  const main = plain.filter((key) => aboutKey(key).better || key.startsWith("test/"));
+  return ([main, plain, keysToChoose()].find((keys) => keys.length) ?? []).slice(0, COLUMNS_AT_FIRST);
 }
 
 const TABLE = {
@@ -34,7 +35,7 @@ function cellOf(item, key) {
 /** Rows that the filter leaves, in order; what has no value comes last either way. */
 function sortedItems() {
   const words = TABLE.filter.trim().toLowerCase();
-  const found = items().filter((item) => !words || item.name.toLowerCase().includes(words) || item.runs.some((run) => DATA.runs[run].id.startsWith(words)));
+  const found = items().filter((item) => !words || [item.name, ...item.runs.flatMap((run) => [DATA.runs[run].name, DATA.runs[run].id])].some((text) => text.toLowerCase().includes(words)));
   const { key, descending } = TABLE.sort;
   if (key === null) return found;
   const order = descending ? d3.descending : d3.ascending;
@@ -56,7 +57,12 @@ function sortBy(key) {
 
 function heading(key, text, kind) {
   const sorted = TABLE.sort.key === key ? (TABLE.sort.descending ? "descending" : "ascending") : "none";
-  return el("th", { scope: "col", class: kind, "aria-sort": sorted }, button(text, () => sortBy(key), { "data-key": key, title: "Sort" }));
+  return el("th", { scope: "col", class: kind, "aria-sort": sorted }, button("", () => sortBy(key), { "data-key": key, title: "Sort" }, broken(text)));
+}
+
+/** A key that may break after its slashes and underscores. */
+function broken(text) {
+  return text.split(/(?<=[/_.])/).flatMap((part) => [part, el("wbr")]);
 }
 
 function rowOfTable(item) {
@@ -66,8 +72,9 @@ function rowOfTable(item) {
 
 function nameOf(item) {
   const ids = item.runs.map((run) => DATA.runs[run].id);
+  const whole = item.runs.map((run) => `${DATA.runs[run].name}, ${DATA.runs[run].id}`).join("\n");
   const more = item.runs.length > 1 ? `${item.runs.length} seeds` : ids[0].slice(0, 8);
-  return [isTicked(item) ? swatch(item) : null, ` ${item.name} `, el("span", { class: "quiet", title: ids.join(" ") }, more)];
+  return [isTicked(item) ? swatch(item) : null, ` ${item.name} `, el("span", { class: "quiet", title: whole }, more)];
 }
 
 function tickBox(item) {
@@ -83,8 +90,7 @@ function tickBox(item) {
 function valueCell(item, key) {
   const found = cellOf(item, key);
   if (!found) return el("td", { class: "number", title: whyNot(key) }, "–");
-  const half = found.half === undefined ? "" : ` ± ${written(Number(found.half.toPrecision(2)))}`;
-  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found, key, TABLE.wanted)}` }, `${written(found.value)}${half}`, el("small", {}, stepInWords(found, key, TABLE.wanted)));
+  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found, key, TABLE.wanted)}` }, valueInWords(found), el("small", {}, stepInWords(found, key, TABLE.wanted)));
 }
 
 function whyNot(key) {
@@ -98,7 +104,7 @@ function drawTable() {
   const last = Math.max(0, Math.ceil(all.length / ROWS) - 1);
   TABLE.page = Math.min(TABLE.page, last);
   const from = TABLE.rows === ROWS ? TABLE.page * ROWS : 0;
-  const head = el("tr", {}, el("th", { scope: "col" }, "charts"), heading(NAME, STATE.folded ? "group" : "run", ""), TABLE.keys.map((key) => heading(key, key, "number")));
+  const head = el("tr", {}, el("th", { scope: "col", class: "tick" }, "charts"), heading(NAME, STATE.folded ? "group" : "run", ""), TABLE.keys.map((key) => heading(key, key, "number")));
   document.getElementById("values-table").replaceChildren(
     el("caption", {}, captionOf()), el("thead", {}, head), el("tbody", {}, all.slice(from, from + TABLE.rows).map(rowOfTable)));
   document.getElementById("values-pages").replaceChildren(...pagesOf(all.length, last));
@@ -107,7 +113,7 @@ function drawTable() {
 function captionOf() {
   const { at, of, step } = TABLE.wanted;
   const where = { last: "the last", best: of ? `those at the best step by ${of}` : "the best of each key", step: `those at step ${step}, or the nearest earlier step`, lowest: "the lowest", highest: "the highest" };
-  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, from three seeds on" : ""}`;
+  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, of two seeds with both values" : ""}`;
 }
 
 function pagesOf(count, last) {
@@ -151,7 +157,7 @@ function startTable(place) {
     wantedControls(),
     chooser({ title: "Choose columns", names, chosen: TABLE.keys, most: 24, changed: (keys) => { TABLE.keys = keys; drawTable(); } }),
     el("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Values of all runs" }, el("table", { id: "values-table" })),
-    el("div", { class: "bar" }, el("span", { class: "bar", id: "values-pages" }), exports("values of all runs", valuesTable)),
+    el("div", { class: "bar" }, exports("values of all runs", valuesTable), el("span", { class: "bar", id: "values-pages" })),
   );
   drawTable();
   whenChanged(() => { TABLE.picked.clear(); drawTable(); });
@@ -162,7 +168,7 @@ function valuesTable(form) {
   const found = sortedItems();
   const first = STATE.folded ? "group" : "run";
   const cells = (item) => TABLE.keys.flatMap((key) => cellsOf(cellOf(item, key), form));
-  const parts = form === "latex" ? [""] : ["", " step", " half_interval", " run_id"];
+  const parts = form === "latex" ? [""] : STATE.folded ? ["", " step", " half_interval", " lowest", " highest", " n", " run_id"] : ["", " step", " run_id"];
   return {
     name: captionOf(), head: [first, ...TABLE.keys.flatMap((key) => parts.map((part) => `${key}${part}`))],
     rows: found.map((item) => [item.name, ...cells(item)]),
@@ -172,8 +178,9 @@ function valuesTable(form) {
 }
 
 function cellsOf(found, form) {
-  if (form === "latex") return [found ? (found.half === undefined ? found.value : `${written(found.value)} ± ${written(Number(found.half.toPrecision(2)))}`) : "–"];
-  if (!found) return [NaN, NaN, NaN, ""];
+  if (form === "latex") return [found ? (found.n === undefined ? found.value : valueInWords(found)) : "–"];
+  if (!found) return STATE.folded ? [NaN, "", NaN, NaN, NaN, NaN, ""] : [NaN, "", ""];
   const step = found.lastStep !== undefined && found.lastStep !== found.step ? `${found.step}-${found.lastStep}` : found.step;
-  return [found.value, step, found.half ?? NaN, found.holder];
+  if (!STATE.folded) return [found.value, step, found.holder];
+  return [found.value, step, found.half ?? NaN, found.lowest ?? found.value, found.highest ?? found.value, found.n ?? 1, found.holder];
 }

@@ -55,12 +55,20 @@ function pickOf(item, key, wanted) {
   const values = found.map((one) => one.value);
   const half = found.length > 2 ? (tQuantile(found.length - 1) * d3.deviation(values)) / Math.sqrt(found.length) : undefined;
   const [first, last] = d3.extent(found, (one) => one.step);
-  return { value: d3.mean(values), half, step: first, lastStep: last, n: found.length, of: item.runs.length, holder: found.map((one) => one.holder).join(" ") };
+  const [lowest, highest] = d3.extent(values);
+  return { value: d3.mean(values), half, lowest, highest, step: first, lastStep: last, n: found.length, of: item.runs.length, holder: found.map((one) => one.holder).join(" ") };
 }
 
 /** Whether a key has last values only. */
 function lastOnly(key) {
   return !(key in DATA.curves);
+}
+
+/** A picked value in words: a mean with half of its interval, of two runs with both values. */
+function valueInWords({ value, half, lowest, highest, n }) {
+  if (n === undefined || n === 1) return written(value);
+  if (half === undefined) return `${written(value)} (${written(lowest)} to ${written(highest)})`;
+  return `${written(value)} ± ${written(Number(half.toPrecision(2)))}`;
 }
 
 /** The step of a picked value in words, with what else a reader has to know of it. */

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from nfa.figures.key_labels import key_label
 from nfa.figures.style import plain_numbers
 from nfa.registry.sweeps.space import Axis, Choice
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
     Scale = XAxis | YAxis
 
+LABEL = 38  # letters in a line beside an axis
 MUCH = 30  # a positive objective with a larger max/min ratio is drawn on a logarithmic axis
 DONE: dict[str, Any] = {"color": "tab:blue", "marker": "o"}
 MARK: dict[str, Any] = {"linestyle": "none", "zorder": 5}  # a mark on top of the others
@@ -33,7 +35,19 @@ def row_of(table: StudyTable, number: int | None) -> TrialRow | None:
 
 def wanted(table: StudyTable, objective: int = 0) -> str:
     """Return the axis label of an objective, with the better direction."""
-    return f"{table.objectives[objective]} ({'higher' if table.maximise[objective] else 'lower'} is better)"
+    words = f"{called(table, objective)} ({'higher' if table.maximise[objective] else 'lower'} is better)"
+    return words if len(words) <= LABEL else words.replace(" (", "\n(")
+
+
+def called(table: StudyTable, objective: int) -> str:
+    """Return an objective in words; a loss with its name."""
+    key = table.objectives[objective]
+    return key_label(key) + (f": {table.loss}" if table.loss and key.endswith("/loss") else "")
+
+
+def titled(table: StudyTable, words: str) -> str:
+    """Return the title of a figure: what the trials train on what, what is shown, and the study's name."""
+    return f"{table.subject}: {words} (study {table.name})" if table.subject else f"{table.name}: {words}"
 
 
 def value_scale(scale: "Scale", values: Sequence[float]) -> None:

@@ -3,9 +3,19 @@
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from nfa.figures.style import add_legend, axis_label, panels, style
+from nfa.figures.bands import cut
+from nfa.figures.style import add_legend, add_title, axis_label, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
-from nfa.registry.sweeps.figures.study_rows import DEFAULTS, DONE, done, row_of, value_scale, wanted
+from nfa.registry.sweeps.figures.study_rows import (
+    DEFAULTS,
+    DONE,
+    called,
+    done,
+    row_of,
+    titled,
+    value_scale,
+    wanted,
+)
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
 if TYPE_CHECKING:
@@ -17,6 +27,7 @@ ENDED = {  # trials without a value, marked above the panel at their number
     "failed": {"color": "tab:red", "marker": "x", "markersize": 5},
     "killed": {"color": "tab:purple", "marker": "s", "markersize": 4},
 }
+SHARES = (0.0, 1.0)
 PALE, PRUNED, FAILED = "0.6", "#d3b98a", "tab:purple"
 
 
@@ -48,7 +59,8 @@ def optimization_history(
             axes.plot([first.number], [first.values[objective]], label="defaults", **DEFAULTS)
         axes.set(xlabel="trial", ylabel=wanted(table, objective))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.set_title(f"{table.name}: {len(rows)} of {len(table.rows)} trials finished", pad=18)
+        axes.set_title(" ", pad=8)  # room for the marks of trials without a value
+        add_title(figure, titled(table, f"{len(rows)} of {len(table.rows)} trials finished"))
         add_legend(figure)
     return figure
 
@@ -88,8 +100,9 @@ def intermediate_values(table: StudyTable, best: TrialRow | None, *, unit: str =
                 name = "failed, killed or running" if label == "other" else label
                 axes.plot([], [], color=color, marker=end, linestyle=":" if label == "other" else "-", label=name)
         value_scale(axes.yaxis, [value for row in rows for value in row.intermediate.values()])
-        axes.set(xlabel=axis_label(unit), ylabel=wanted(table), title=f"{table.name}: trials during training")
+        axes.set(xlabel=axis_label(unit), ylabel=wanted(table))
         axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        add_title(figure, titled(table, "the objective during each trial"))
         add_legend(figure)
     return figure
 
@@ -112,9 +125,10 @@ def _course(axes: "Axes", row: TrialRow, *, is_best: bool) -> None:
 def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Importance]]) -> "Figure | None":
     """Draw a panel per objective: bars with 95 % intervals, and the 95th percentile under chance as a tick.
 
-    Axes that did not matter beyond chance are pale. None if no objective has importances.
+    Axes that did not matter beyond chance are pale. Estimates and intervals end at 0 and 1, as shares do. None if no
+    objective has importances.
     """
-    known = [(table.objectives[index], found) for index, found in enumerate(importances) if found]
+    known = [(called(table, index), found) for index, found in enumerate(importances) if found]
     if not known:
         return None
     most = max(len(found) for _, found in known)
@@ -122,7 +136,7 @@ def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Impo
     with style():
         for axes, (name, found) in zip(places, known, strict=True):
             _bars(axes, found)
-            axes.set(title=f"Importance of parameters for {name}", xlabel="share of its variance among finished trials")
+            axes.set(title=name, xlabel="share of its variance among finished trials", xlim=SHARES)
         handles = [
             places[0].barh([0], [0], color="tab:blue", label="mattered (p ≤ 0.05)"),
             places[0].barh([0], [0], color="0.85", label="not beyond chance"),
@@ -131,17 +145,18 @@ def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Impo
                             label="95th percentile by chance"),
         ]  # fmt: skip
         figure.legend(handles=handles, loc="outside lower center", ncols=2 if len(known) == 1 else 4)
+        add_title(figure, titled(table, "importance of the parameters"))
     return figure
 
 
 def _bars(axes: "Axes", found: Mapping[str, Importance]) -> None:
     ordered = sorted(found.items(), key=lambda item: item[1].value, reverse=True)
     for place, (_, one) in enumerate(ordered):
-        axes.barh(place, one.value, height=0.6, color="tab:blue" if one.mattered else "0.85", zorder=2)
-        axes.plot([one.low, one.high], [place, place], color="0.2", linewidth=1.2, zorder=3)
-        axes.plot([one.value], [place], color="0.2", marker="o", markersize=3, zorder=3)
+        value, *ends = (cut(end, end, SHARES)[0] for end in (one.value, one.low, one.high))
+        axes.barh(place, value, height=0.6, color="tab:blue" if one.mattered else "0.85", zorder=2)
+        axes.plot(ends, [place, place], color="0.2", linewidth=1.2, zorder=3)
+        axes.plot([value], [place], color="0.2", marker="o", markersize=3, zorder=3, clip_on=False)
         axes.plot([one.null], [place], color="tab:red", marker="|", markersize=15, markeredgewidth=2, zorder=4)
-    axes.axvline(0, color="0.3", linewidth=0.8)
     axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
     axes.set_ylim(len(ordered) - 0.5, -0.5)
     axes.grid(False, axis="y")

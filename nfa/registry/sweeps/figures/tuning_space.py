@@ -8,7 +8,7 @@ import numpy as np
 from nfa.figures.style import add_legend, add_title, panels, style
 from nfa.registry.sweeps.axis_importance import Importance
 from nfa.registry.sweeps.figures import study_rows
-from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, row_of, value_scale, wanted
+from nfa.registry.sweeps.figures.study_rows import BEST, DEFAULTS, DONE, done, row_of, titled, value_scale, wanted
 from nfa.registry.sweeps.space import Axis, Choice, Range
 from nfa.registry.sweeps.study_table import StudyTable, TrialRow
 
@@ -50,7 +50,7 @@ def slices(
         bar = figure.colorbar(dots, ax=areas, label="trial number", pad=0.02, aspect=18 * len(areas) / columns)
         bar.locator = MaxNLocator(integer=True, nbins=5)
         bar.update_ticks()
-        add_title(figure, f"{table.name}: objective by parameter (the other parameters vary too)")
+        add_title(figure, titled(table, "objective by parameter (the other parameters vary too)"))
         add_legend(figure)
     return figure
 
@@ -104,7 +104,7 @@ def contour(
         study_rows.parameter_scale(area.xaxis, chosen[0], rows)
         study_rows.parameter_scale(area.yaxis, chosen[1], rows)
         figure.colorbar(surface, ax=area, label=wanted(table, objective), format="%.3g")
-        area.set_title(f"{table.name}: interpolated between trials")
+        add_title(figure, titled(table, "interpolated between trials"))
         area.grid(False)
         add_legend(figure)
     return figure
@@ -153,7 +153,8 @@ def pareto_front(table: StudyTable, front: Sequence[TrialRow], *, defaults: int 
             area.plot(*_points([first]), label="defaults", **DEFAULTS)
         for scale, objective in ((area.xaxis, 0), (area.yaxis, 1)):
             value_scale(scale, [row.values[objective] for row in rows])
-        area.set(xlabel=wanted(table, 0), ylabel=wanted(table, 1), title=f"{table.name}: the Pareto front")
+        area.set(xlabel=wanted(table, 0), ylabel=wanted(table, 1))
+        add_title(figure, titled(table, "the Pareto front (no trial is better in both)"))
         _numbers(area, table, front)
         _better(area, table)
         add_legend(figure)

@@ -16,6 +16,7 @@ from nfa.registry.families.language.comparison import report, study
 from nfa.registry.families.language.comparison.arms import arms_of
 from nfa.registry.families.language.comparison.study import RANDOM, FineTuning, LossDifference, StartArm, StepsToTarget
 from nfa.registry.families.language.config import CompareLoraConfig
+from nfa.registry.families.language.family import LanguageModels
 from nfa.registry.families.language.figures.comparison import Curves, Differences, comparison
 from nfa.registry.families.language.teacher.steps import end_step, step_config
 from nfa.registry.tracking import TrackedRun
@@ -186,7 +187,15 @@ def _figure(arms: Sequence[StartArm], found: Found) -> Any:
         }
         for at in ("at_equal_steps", "at_equal_compute")
     ]
-    return comparison(curves, *shown, title=report.title(found))
+    return comparison(curves, *shown, title=": ".join(filter(None, [_in_common(arms), report.title(found)])))
+
+
+def _in_common(arms: Sequence[StartArm]) -> str:
+    """Return what all fine-tunings train on what and how, as far as they have it in common."""
+    family = LanguageModels()
+    runs = [one.run_id for arm in arms for one in arm.trained.values()]
+    titles = [family.title(tracking.config(run_id)).split(", ") for run_id in runs]
+    return ", ".join(word for word in titles[0] if all(word in title for title in titles)) if titles else ""
 
 
 def _curves(arm: StartArm) -> Curves:

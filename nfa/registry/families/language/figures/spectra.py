@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from nfa.figures.notes import add_notes
 from nfa.figures.style import add_legend, add_title, panels, plain_numbers, style
 
 if TYPE_CHECKING:
@@ -14,7 +15,8 @@ if TYPE_CHECKING:
 
 Spectra = tuple[Sequence[float], Sequence[float]]  # before and after
 BEFORE, AFTER, NOISE = "tab:blue", "tab:orange", "0.45"
-MOST_KINDS = 16  # panels of a figure
+MOST_KINDS = 12  # panels of a figure
+SVD = "ΔW: update of a module's weights; ΔW_r: its best approximation of rank r, by singular value decomposition (SVD)"
 NARROW = 1e-3  # of an axis
 
 
@@ -57,13 +59,17 @@ def synthesis_plots(
                 place.axhline(_geometric(levels), color=NOISE, linestyle="--", linewidth=1.2, label=label)
             place.axvline(kept + 0.5, color="0.6", linestyle=":", linewidth=1, label=f"after {kept} triplets")
             many = f", {len(modules)} layers" if len(modules) > 1 else ""
-            place.set(title=f"{kind}{many}", yscale="log", xlabel="index j")
+            place.set(title=f"{kind}{many}", yscale="log", xlabel="index j of the singular value")
             place.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=5))
+        ends = [place.get_ylim() for place in places]
+        for place in places:  # the same quantity has one scale
+            place.set_ylim(min(low for low, _ in ends), max(high for _, high in ends))
             plain_numbers(place.yaxis)
         for place in places[::columns]:
             place.set_ylabel("singular value $s_j$")
         add_legend(figure)
         add_title(figure, title)
+        add_notes(figure, ["Light lines: single modules; strong lines: their geometric mean. Zeros are not drawn."])
     return figure
 
 
@@ -109,8 +115,9 @@ def svd_analysis(
             if wide := _range(values):
                 limit(wide)
         if len(kinds(list(modules))) <= MOST_KINDS:
-            places[3].legend(fontsize=7, ncols=2)
+            add_legend(figure)
         add_title(figure, title)
+        add_notes(figure, [SVD])
     return figure
 
 
@@ -140,7 +147,7 @@ def _spectrum(axes: "Axes", spectra: Sequence[Sequence[float]], rank: int) -> No
     axes.fill_between(j, low, high, color="tab:blue", alpha=0.2, linewidth=0, label="± standard deviation of log $s_j$")
     axes.plot(j, middle, color="tab:blue", marker="o", markersize=3, label="geometric mean over modules")
     axes.axvline(rank + 0.5, color="tab:red", linestyle="--", linewidth=1.2, label=f"rank {rank}")
-    axes.set(title="spectrum of the update", xlabel="index j", ylabel="singular value $s_j$", yscale="log")
+    axes.set(title="spectrum of the update", yscale="log")
+    axes.set(xlabel="index j of the singular value", ylabel="singular value $s_j$")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))
     plain_numbers(axes.yaxis)
-    axes.legend(fontsize=7)

@@ -99,7 +99,7 @@ def _report(run: TrackedRun, config: LoraSvdConfig, source: UpdateSource, made: 
         {name: (one.relative_error or 0.0, one.energy_ratio or 0.0) for name, one in defined.items()},
         [one.spectrum[: one.rank] for one in defined.values()],
         rank=config.rank,
-        title=f"{source.label}: {len(made)} modules",
+        title=f"{source.what}: {len(made)} modules",
     )
     tracking.save_picture(run, figure, f"svd_analysis_{ending}")
     stage("factors", f"svd_factors_{ending}.safetensors, plots/svd_analysis_{ending}.png and .pdf")

@@ -50,7 +50,7 @@ def _draw(
 ) -> None:
     spectra = {name: (one.before, one.matrix.s.tolist()) for name, one in made.items()}
     noise = {name: config.noise_scale * float(one.matrix.s[one.kept - 1]) for name, one in made.items()}
-    title = f"{source.label}: {rank} triplets kept, {config.target_rank} in the teacher"
+    title = f"{source.what}: {rank} triplets kept, {config.target_rank} in the teacher"
     tracking.save_picture(run, synthesis_plots(spectra, noise, kept=rank, title=title), "synthesis_plots")
 
 

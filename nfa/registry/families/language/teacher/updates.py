@@ -41,6 +41,12 @@ class UpdateSource:
     circular: bool = False
 
     @property
+    def what(self) -> str:
+        """The updates with their base model, without its folder, for titles of figures."""
+        base = self.base_name.rstrip("/").rpartition("/")[2]
+        return f"update of {base} by {self.label}" if base else self.label
+
+    @property
     def run_id(self) -> str:
         """The run that the updates come from; empty if it is not a run."""
         return self.run.info.run_id if self.run else ""
