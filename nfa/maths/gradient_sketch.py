@@ -23,8 +23,15 @@ BLOCKS = 8  # independent sketches that the random vectors are divided into, at 
 def whole_blocks(vectors: int | float) -> int:
     """Return the next number of random vectors that divides into an even number of blocks.
 
-    >>> [whole_blocks(vectors) for vectors in (0, 3, 8, 8.5)]
-    [2, 4, 8, 16]
+    Args:
+        vectors: How many are wanted.
+
+    Returns:
+        2, 4, 6, 8 or a multiple of 8.
+
+    Example:
+        >>> [whole_blocks(vectors) for vectors in (0, 3, 8, 8.5)]
+        [2, 4, 8, 16]
     """
     step = 2 if vectors <= BLOCKS else BLOCKS
     return max(1, math.ceil(vectors / step)) * step

@@ -29,7 +29,12 @@ Key = tuple[Region, bool]  # a parameter, and whether the rows of its gradients 
 
 @dataclass(frozen=True)
 class Sketches:
-    """What was chosen: the projections by parameter (none: everything is exact), and the expected error of a cosine."""
+    """What was chosen.
+
+    Args:
+        projections: The projection of each parameter that is sketched; the others are exact.
+        error: The expected standard error of a cosine.
+    """
 
     projections: Mapping[Region, Projection] = field(default_factory=dict)
     error: float = 0.0
