@@ -91,7 +91,7 @@ class GradientGram:
         chunks, n = self._chunks(gradients), len(self.ids)
         found = torch.zeros(1 + self._groups(), n, n, dtype=torch.float64)
         for (rows, a), (columns, b) in self._pairs(gradients, chunks, progress):
-            block = _sketched_block(a, b, self.sketches, self._groups()) if self.sketches else _block(a, b)[None]
+            block = self.block(a, b)
             self._add_work(pairs=block[0].numel())
             block = block if rows != columns else (block + block.mT) / 2  # rounding is not symmetric
             found[:, rows, columns], found[:, columns, rows] = block, block.mT
@@ -133,7 +133,7 @@ class GradientGram:
     def _fitting(self, gradients: ExampleGradients, made: BatchGradients, *, exact: bool = False) -> int:
         """Return of how many examples the gradients fit into the budget."""
         if self.sketches and not exact:
-            numbers = self._compact(made).numbers
+            numbers = self.stored(made).numbers
         else:
             numbers = max(made.numbers, self._cheapest(made).numbers)
         return self.budget // max(1, numbers * gradients.bytes_of_number)
@@ -142,7 +142,7 @@ class GradientGram:
         parts = {key: [part.compact(self.examples) for part in found] for key, found in gradients.parts.items()}
         return BatchGradients(parts, gradients.scale)
 
-    def _compact(self, gradients: BatchGradients) -> BatchGradients:
+    def stored(self, gradients: BatchGradients) -> BatchGradients:
         """Return the gradients as they are stored: sketched, or in their cheapest form."""
         exact = {key: found for key, found in gradients.parts.items() if key not in self.sketches}
         made: dict[Region, list[Part]] = dict(self._cheapest(BatchGradients(exact, gradients.scale)).parts)
@@ -152,6 +152,10 @@ class GradientGram:
     def _groups(self) -> int:
         """Return the number of shifts; there are fewer where they would take more memory than gradients."""
         return max(2, min(SHIFTS, self.budget // (8 * len(self.ids) ** 2))) if self.sketches else 0
+
+    def block(self, a: BatchGradients, b: BatchGradients) -> Float[Tensor, "g n m"]:
+        """Return the inner products of stored gradients, and their shifts."""
+        return _sketched_block(a, b, self.sketches, self._groups()) if self.sketches else _block(a, b)[None]
 
     def _pairs(
         self, gradients: ExampleGradients, chunks: list[slice], progress: str
@@ -167,7 +171,7 @@ class GradientGram:
             for place in range(start, len(chunks)):
                 next(made)
                 part = chunks[place]
-                here = (part, self._compact(gradients(self.batch_of(self.ids[part]))))
+                here = (part, self.stored(gradients(self.batch_of(self.ids[part]))))
                 self._add_work(passes=1, examples=part.stop - part.start)
                 if place < start + fitting:
                     kept.append(here)
