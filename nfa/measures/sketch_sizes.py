@@ -86,7 +86,7 @@ def choose_sketches(
     best = [min(of, key=lambda one: one.variance * one.cost) for of in options.values()]
     chosen = allocated(best, TARGET) if asked == "auto" else {one: whole_blocks(int(asked)) for one in best}
     kept = {one: vectors for one, vectors in chosen.items() if vectors * one.cost < one.exact}
-    drawn = {one.key[0]: _projection(*one.key, vectors, seed) for one, vectors in kept.items()}
+    drawn = {one.key[0]: _projection(one.key, vectors, seed) for one, vectors in kept.items()}
     return Sketches(drawn, math.sqrt(sum(one.variance / vectors for one, vectors in kept.items())))
 
 
@@ -133,10 +133,16 @@ def allocated(options: Sequence[SketchOption], error: float) -> dict[SketchOptio
         options = cheaper
 
 
-def _projection(region: Region, of_rows: bool, vectors: int, seed: int) -> Projection:
+def _projection(key: Key, vectors: int, seed: int, purpose: str = "sketch") -> Projection:
+    region, of_rows = key
     rows = region.shape[0]
     shape = (rows, math.prod(region.shape) // rows)
-    return Projection.drawn(shape, vectors, of_rows=of_rows, seed=seed, purpose=f"sketch of {region}")
+    return Projection.drawn(shape, vectors, of_rows=of_rows, seed=seed, purpose=f"{purpose} of {region}")
+
+
+def _pilot_projection(key: Key, seed: int) -> Projection:
+    """Return other random vectors than the final ones, whose number must not depend on their own errors."""
+    return _projection(key, BLOCKS, seed, "pilot sketch")
 
 
 class _Pilot:
@@ -159,7 +165,7 @@ class _Pilot:
                 continue
             sides = (True,) if any(isinstance(part, Rows) for part in parts) else (False, True)
             for key in ((region, of_rows) for of_rows in sides):
-                sketch = _projection(*key, BLOCKS, self.seed)
+                sketch = _pilot_projection(key, self.seed)
                 self.costs[key] = _costs(parts, sketch, self.examples)
                 self.sketched.setdefault(key, []).append(sketch(parts).values.double().cpu() * scale)
 
@@ -177,7 +183,7 @@ class _Pilot:
     def _products(self, key: Key) -> Float[Tensor, "r n n"]:
         """Return the inner products by each random vector alone."""
         values = Dense(torch.cat(self.sketched[key]))
-        return _projection(*key, BLOCKS, self.seed).products(values, values) * BLOCKS
+        return _pilot_projection(key, self.seed).products(values, values) * BLOCKS
 
 
 def _batches(gram: GradientGram, gradients: ExampleGradients) -> Iterator[list[int]]:
