@@ -127,7 +127,7 @@ class GradientGram:
         self.held = max(2, self._fitting(gradients, made))  # examples held
         size = max(1, min(self.batch, self.held if self.held >= len(self.ids) else self.held // 8))
         if self.sketches:  # what is stored is smaller than what a pass needs
-            size = min(size, max(1, self.budget // 2 // (made.numbers * gradients.bytes_of_number)))
+            size = min(size, max(1, self.budget // (2 * max(1, made.numbers) * gradients.bytes_of_number)))
         return [slice(start, min(start + size, len(self.ids))) for start in range(0, len(self.ids), size)]
 
     def _fitting(self, gradients: ExampleGradients, made: BatchGradients, *, exact: bool = False) -> int:

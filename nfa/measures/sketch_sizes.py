@@ -7,6 +7,7 @@ is estimated on a few examples. Σ c_l r_l is smallest for a given error where r
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 import torch.nn as nn
@@ -150,31 +151,37 @@ class _Pilot:
 
     def __init__(self, gram: GradientGram, gradients: ExampleGradients, seed: int) -> None:
         self.examples, self.seed = len(gram.ids), seed
+        self.few = min(PILOT, self.examples)
         self.costs: dict[Key, tuple[float, float]] = {}
-        self.sketched: dict[Key, list[Tensor]] = {}
-        self.small: dict[Region, list[Tensor]] = {}
-        for batch in _batches(gram, gradients):
-            self._add(gradients(gram.batch_of(batch)))
+        self.sketched: dict[Key, Tensor] = {}
+        self.small: dict[Region, Tensor] = {}
+        for rows in _batches(gram, gradients):
+            self._add(gradients(gram.batch_of(gram.ids[rows])), rows)
 
-    def _add(self, made: BatchGradients) -> None:
-        scale = made.scale.cpu()[:, None]
+    def _add(self, made: BatchGradients, rows: slice) -> None:
         for region, parts in made.parts.items():
             if math.prod(region.shape) <= SMALL:
                 whole = torch.stack([part.dense().values for part in parts]).sum(dim=0)
-                self.small.setdefault(region, []).append(whole.double().cpu() * scale)
+                self._put(self.small, region, whole, made, rows)
                 continue
             sides = (True,) if any(isinstance(part, Rows) for part in parts) else (False, True)
             for key in ((region, of_rows) for of_rows in sides):
                 sketch = _pilot_projection(key, self.seed)
                 self.costs[key] = _costs(parts, sketch, self.examples)
-                self.sketched.setdefault(key, []).append(sketch(parts).values.double().cpu() * scale)
+                self._put(self.sketched, key, sketch(parts).values, made, rows)
+
+    def _put(self, into: dict[Any, Tensor], key: Any, values: Tensor, made: BatchGradients, rows: slice) -> None:
+        """Store values of a batch; those of batches that do not use a parameter stay 0."""
+        whole = into.setdefault(key, torch.zeros(self.few, values.shape[1], dtype=torch.float64))
+        whole[rows] = values.double().cpu() * made.scale.cpu()[:, None]
 
     def options(self) -> dict[Region, list[SketchOption]]:
         """Return the ways to sketch each parameter."""
         products = {key: self._products(key) for key in self.sketched}
         means = {region: products[region, of_rows].mean(dim=0) for region, of_rows in products}
-        exact = [torch.cat(of) @ torch.cat(of).T for of in self.small.values()]
-        gram = torch.stack([*means.values(), *exact]).sum(dim=0)
+        gram = torch.zeros(self.few, self.few, dtype=torch.float64)
+        for of_one in [*means.values(), *(values @ values.T for values in self.small.values())]:
+            gram += of_one
         found: dict[Region, list[SketchOption]] = {}
         for key, of_key in products.items():
             found.setdefault(key[0], []).append(SketchOption(key, _variance(of_key, gram), *self.costs[key]))
@@ -182,15 +189,15 @@ class _Pilot:
 
     def _products(self, key: Key) -> Float[Tensor, "r n n"]:
         """Return the inner products by each random vector alone."""
-        values = Dense(torch.cat(self.sketched[key]))
+        values = Dense(self.sketched[key])
         return _pilot_projection(key, self.seed).products(values, values) * BLOCKS
 
 
-def _batches(gram: GradientGram, gradients: ExampleGradients) -> Iterator[list[int]]:
+def _batches(gram: GradientGram, gradients: ExampleGradients) -> Iterator[slice]:
     made = gradients(gram.batch_of(gram.ids[:2]))
-    size = max(1, min(PILOT, gram.budget // (2 * made.numbers * gradients.bytes_of_number)))
-    ids = gram.ids[:PILOT]
-    yield from (ids[start : start + size] for start in range(0, len(ids), size))
+    few = min(PILOT, len(gram.ids))
+    size = max(1, min(few, gram.budget // (2 * max(1, made.numbers) * gradients.bytes_of_number)))
+    yield from (slice(start, min(start + size, few)) for start in range(0, few, size))
 
 
 def _variance(products: Float[Tensor, "r n n"], gram: Float[Tensor, "n n"]) -> float:

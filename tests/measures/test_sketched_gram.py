@@ -196,6 +196,26 @@ def test_the_same_seed_and_model_choose_the_same_and_a_later_checkpoint_is_proje
     assert torch.equal(gram(workload.network), before)
 
 
+def test_experts_that_a_batch_does_not_use_have_gradients_of_zero_when_sizes_are_chosen(monkeypatch):
+    monkeypatch.setattr(sketch_sizes, "SMALL", 0)
+    monkeypatch.setattr(sketch_sizes, "_of_exact", lambda *_: math.inf)
+    inputs = normal(12, 6, 4)
+    inputs[:, :, 0] = inputs[:, :, 0].abs() * (1.0 - 2.0 * (torch.arange(12) % 2 == 1))[:, None]
+    inputs[0, ::2, 0] = inputs[1, ::2, 0] = -0.5  # the first two use both experts, and so does the check
+    inputs[2:4, :3, 0] *= -1
+    workload = probe(scrambled(Routed(lambda expert, rows: expert(rows))), inputs)
+    gram = gram_of(workload, 1)
+    chosen = choose_sketches(gram, workload.network, own, asked="2", seed=0)
+    assert [*chosen.vectors] == trainable(workload.network)
+    gram.sketches = chosen.projections
+    assert_close(gram(workload.network), expected_of(workload, chosen.projections))
+
+
+def test_a_loss_that_no_output_changes_needs_no_sketch():
+    workload = probe(scrambled(layers(4, 5, 3)), normal(9, 4), lambda _, targets: targets[:, 0])
+    assert choose_sketches(gram_of(workload, 1), workload.network, own, asked="4", seed=0).vectors == {}
+
+
 # ---- what it takes, and what is left as it was
 
 
