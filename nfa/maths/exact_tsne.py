@@ -50,6 +50,9 @@ class Gradient:
     """The gradient of KL(P‖Q) in the positions, with q_ij ∝ 1 / (1 + |y_i − y_j|²), in float32.
 
     All pairs are in two matrices that are overwritten each time: at n = 512 they stay in the processor's cache.
+
+    Args:
+        n: The number of points.
     """
 
     def __init__(self, n: int) -> None:

@@ -197,7 +197,7 @@ def test_two_seeds_have_a_range_and_no_interval(page: Any) -> None:
 
 def test_what_is_equal_in_all_seeds_has_no_interval(page: Any) -> None:
     run_ids = [logged({"test/loss": {3: 0.5}}, seed=seed) for seed in range(3)]
-    assert "test loss at epoch 3: 0.5 in each of 3 runs." in said(page(",".join(run_ids)))
+    assert "all runs at epoch 3: test loss 0.5 in each of 3 runs." in said(page(",".join(run_ids)))
 
 
 def test_a_score_over_three_seeds_has_its_interval_in_words_within_what_is_possible(page: Any) -> None:

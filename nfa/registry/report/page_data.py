@@ -102,10 +102,12 @@ class PageNumbers(TypedDict):
 class PictureSeries(TypedDict):
     """Pictures of one kind of a run by step, as data addresses, or as links where there was no room.
 
-    A single picture that is not of a step, such as a figure of the whole run, has `by_step` false and the step 0.
+    A single picture that is not of a step, such as a figure of the whole run, has `by_step` false and the step 0. A run
+    that compares others, such as a parent, has no place in `runs`: `run` is a number above, and `whose` its name.
     """
 
     run: int
+    whose: NotRequired[str]
     name: str
     by_step: bool
     steps: list[int]

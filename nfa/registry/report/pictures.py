@@ -37,10 +37,10 @@ class Found:
     by_step: bool
     paths: Mapping[int, str]
 
-    def entry(self, inlined: Mapping[str, str]) -> PictureSeries:
+    def entry(self, inlined: Mapping[str, str], comparing: Mapping[int, Any]) -> PictureSeries:
         """Return the data of the page; `inlined` holds data addresses by the address of the artifact."""
         addresses = [tracking.picture_address(self.holder, path) for path in self.paths.values()]
-        return {
+        entry: PictureSeries = {
             "run": self.place,
             "name": self.name,
             "by_step": self.by_step,
@@ -48,24 +48,31 @@ class Found:
             "pictures": [inlined.get(address, address) for address in addresses],
             "inlined": [address in inlined for address in addresses],
         }
+        if self.place in comparing:
+            entry["whose"] = str(self.holder.info.run_name)
+        return entry
 
 
-def picture_series(runs: Sequence[tuple[int, Sequence[Any]]]) -> tuple[list[PictureSeries], list[str]]:
+def picture_series(
+    runs: Sequence[tuple[int, Sequence[Any]]], comparing: Mapping[int, Any] = {}
+) -> tuple[list[PictureSeries], list[str]]:
     """Return the pictures of runs, and sentences that say what is not inside the page, and why.
 
     Args:
         runs: The place of each run in the page, and the MLflow runs that hold its pictures: itself and its analyses,
             the newest first. Of pictures with the same name, those of the first of them are shown.
+        comparing: Runs that compare these, such as parents, by places that no run has. Their pictures come first.
     """
-    looked_at = runs[:MOST_LOOKED_AT]
+    looked_at = [*((place, [run]) for place, run in comparing.items()), *runs[:MOST_LOOKED_AT]]
     found, unlisted = [], list[str]()
     for place, holders in bar(looked_at, "pictures", unit="run"):
         found += _of(place, holders, unlisted)
-    shown = [*dict.fromkeys(one.place for one in found)][:MOST_RUNS]
+    places = dict.fromkeys(one.place for one in found)
+    shown = [*comparing, *[place for place in places if place not in comparing][:MOST_RUNS]]
     inlined, unread = _inlined([one for one in found if one.place in shown])
-    entries = [one.entry(inlined) for one in found]
+    entries = [one.entry(inlined, comparing) for one in found]
     said = [*_about_runs(entries, shown), *_about_room(entries, shown, len(unread)), *_about_unread(unread), *unlisted]
-    if more := len(runs) - len(looked_at):
+    if (more := len(runs) - MOST_LOOKED_AT) > 0:
         others = f"those of {counted(more, 'more run')} are among their artifacts, in plots/."
         said.append(f"Pictures were looked for in the first {MOST_LOOKED_AT} runs; {others}")
     return entries, said

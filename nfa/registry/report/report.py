@@ -30,6 +30,7 @@ from nfa.registry.training.config_json import run_config, write_config
 PAGE = "report.html"
 MOST_IDS = 150  # that a tag holds; config.json has all
 MOST_LINKED = 100  # runs that get a link to the page
+MOST_COMPARING = 12  # parents and comparisons whose pictures are on the page
 MOST_RESULTS = 12  # sentences in the description
 SPACE = 64 * 2**20
 
@@ -89,7 +90,8 @@ def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: Track
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
     series = read(reported, shown)
     shown = shown.without(series.single(shown.names))
-    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)])
+    comparing = dict(enumerate([*reported.parents, *reported.comparisons][:MOST_COMPARING], len(reported.runs)))
+    pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)], comparing)
     numbers = page_numbers(reported, shown, series, pictures)
     stage("words", "parameters, verdicts and stored reports")
     words = _words(config, reported, run, series, [*shown.left_out, *beside])

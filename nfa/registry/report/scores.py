@@ -17,14 +17,13 @@ MOST_KEYS = 8
 
 
 def scores(reported: Reported) -> Iterator[Line]:
-    """Yield the last value of each loss and score: with Wilson's interval for the share of examples that a run was
+    """Yield the last losses and scores of each group: with Wilson's interval for the share of examples that a run was
     right on, and over seeds with the interval between them.
     """
     keys = sorted((key for key in reported.keys if _is_score(key)), key=_order)[:MOST_KEYS]
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
-        for key in keys:
-            yield from _of_key(name, runs, key)
+        yield from _of_group(name, runs, [key for key in keys if any(key in one.last for one in runs)])
 
 
 def _is_score(key: str) -> bool:
@@ -36,20 +35,32 @@ def _order(key: str) -> tuple[bool, int, list[str | int]]:
     return name not in FIRST, SPLITS.index(split), natural(key)
 
 
-def _of_key(name: str, runs: Sequence[ReportedRun], key: str) -> Iterator[Line]:
-    having = [one for one in runs if key in one.last]
-    if not having:
-        return
-    values, steps = [one.last[key][1] for one in having], {one.last[key][0] for one in having}
-    ids = logged_by(having, key)
-    where = f"at {having[0].unit} {min(steps)}" if len(steps) == 1 else f"at the last {having[0].unit} of each run"
+def _of_group(name: str, runs: Sequence[ReportedRun], keys: Sequence[str]) -> Iterator[Line]:
+    """Yield a sentence for the keys whose last values are at the same steps, which are mostly all."""
+    by_step: dict[int | None, list[str]] = {}
+    for key in keys:
+        steps = {one.last[key][0] for one in _having(runs, key)}
+        by_step.setdefault(steps.pop() if len(steps) == 1 else None, []).append(key)
+    for step, alike in by_step.items():
+        where = f"at the last {runs[0].unit} of each run" if step is None else f"at {runs[0].unit} {step}"
+        told = "; ".join(_of_key(runs, key) for key in alike)
+        ids = [run_id for key in alike for run_id in logged_by(_having(runs, key), key).split(",")]
+        yield line(f"{name} {where}: {told}.", ",".join(dict.fromkeys(ids)), ", ".join(alike), step)
+
+
+def _having(runs: Sequence[ReportedRun], key: str) -> list[ReportedRun]:
+    return [one for one in runs if key in one.last]
+
+
+def _of_key(runs: Sequence[ReportedRun], key: str) -> str:
+    having = _having(runs, key)
+    values = [one.last[key][1] for one in having]
     told = over_seeds(values, limits_of(key)) if len(values) > 1 else f"{values[0]:.4g}"
-    lacking = len(runs) - len(having)
-    if lacking:
-        told += f"; {lacking} of {len(runs)} runs lack it, so this is not about all of them"
+    if lacking := len(runs) - len(having):
+        told += f", but {lacking} of {len(runs)} runs lack it, so this is not about all of them"
     elif len(values) == 1:
         told += _of_examples(having[0], key, values[0])
-    yield line(f"{name}: {key.replace('/', ' ')} {where}: {told}.", ids, key, min(steps) if len(steps) == 1 else None)
+    return f"{key.replace('/', ' ')} {told}"
 
 
 def _of_examples(one: ReportedRun, key: str, value: float) -> str:
@@ -57,8 +68,8 @@ def _of_examples(one: ReportedRun, key: str, value: float) -> str:
     split, _, name = key.partition("/")
     found = (stored_json(one.id, "example_ids.json") or {}).get(split)
     if not isinstance(found, list) or not found:
-        return " (one run)"
+        return ""
     n = len(found)
     whole = name == "accuracy" and abs(value * n - round(value * n)) < 1e-3
     low, high = share_interval(value, n)[1:3] if whole else (0.0, 0.0)
-    return f" (one run, {n:,} examples{f'; 95 % Wilson interval {low:.3f} to {high:.3f}' if whole else ''})"
+    return f" (95 % Wilson interval {low:.3f} to {high:.3f}, {n:,} examples)" if whole else ""

@@ -11,6 +11,11 @@ function seriesOf(kind) {
   return DATA.pictures.filter((series) => series.name === kind);
 }
 
+/** The name of the run that has the pictures: one of the page, or one that compares those. */
+function whose(series) {
+  return series.whose ?? SHORT_NAMES[series.run];
+}
+
 /** Whether a kind has pictures of steps; a figure of a whole run has none. */
 function isByStep(kind) {
   return seriesOf(kind).some((series) => series.by_step);
@@ -28,7 +33,7 @@ function linkTo(address) {
 }
 
 function pictureFigure(series) {
-  const name = SHORT_NAMES[series.run];
+  const name = whose(series);
   const found = pictureAt(series, PICTURES.step);
   const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
   if (!found) return el("figure", {}, caption);
@@ -87,7 +92,7 @@ function slider() {
 }
 
 function runChoice(place) {
-  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), SHORT_NAMES[series.run]]);
+  const options = seriesOf(PICTURES.kind).map((series) => [String(series.run), whose(series)]);
   return select(place === 0 ? "Left" : "Right", options, String(PICTURES.runs[place]), (value) => { PICTURES.runs[place] = Number(value); drawPictures(); });
 }
 
@@ -122,7 +127,7 @@ function picturesOnPaper() {
     const figures = seriesOf(kind).slice(0, MOST).map((series) => {
       const last = series.inlined.lastIndexOf(true);
       if (last < 0) return null;
-      const caption = el("figcaption", {}, SHORT_NAMES[series.run], el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
+      const caption = el("figcaption", {}, whose(series), el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
       return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
     });
     return el("div", {}, el("h3", {}, kind), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
