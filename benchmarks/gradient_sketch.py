@@ -37,7 +37,8 @@ class Block(nn.Module):
         q, k, v = self.qkv(self.norms[0](x)).view(n, t, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(n, t, d)
         x = x + self.out(mixed)
-        return x + self.down(F.gelu(self.up(self.norms[1](x))))
+        fed: Tensor = x + self.down(F.gelu(self.up(self.norms[1](x))))
+        return fed
 
 
 class GPT(nn.Module):
@@ -89,6 +90,8 @@ def measured() -> dict[str, Any]:
     choosing = time.process_time() - start
     sketch.sketches, sketch.door = chosen.projections, exact.door
     found, apart = sketch(model), ~torch.eye(EXAMPLES, dtype=torch.bool)
+    assert sketch.shifts is not None
+    stated = cosine_error(found, sketch.shifts)
     gradients, batch = exact.open(model), exact.batch_of(exact.ids)
     times = {name: seconds(work) for name, work in (("exact", lambda: exact(model)), ("sketch", lambda: sketch(model)))}
     alone = seconds(lambda: gradients(batch))
@@ -100,7 +103,7 @@ def measured() -> dict[str, Any]:
         "CPU seconds: exact, sketch, pass alone": [round(t, 3) for t in (times["exact"], times["sketch"], alone)],
         "CPU seconds of choosing, once a run": round(choosing, 3),
         "error of a cosine": round(float((cosines(found)[0] - cosines(expected)[0])[apart].square().mean().sqrt()), 5),
-        "stated error of a cosine": round(cosine_error(found, sketch.shifts) or 0.0, 5),
+        "stated error of a cosine": round(stated or 0.0, 5),
         "random vectors": chosen.size,
     }
 
