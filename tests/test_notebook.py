@@ -1,5 +1,6 @@
 """`nfa.alignment` and the other calls about a model at hand: the values of a watch, in a table."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,8 @@ from torch.utils.data import DataLoader, TensorDataset
 
 import nfa
 from nfa.errors import Refusal
+from nfa.measures import sketch_sizes
+from nfa.measures.gradient_gram import GradientGram
 from nfa.notebook.table import ValueRow, ValueTable
 from nfa.sinks import Memory
 from tests.support.snapshots import assert_same, snapshot
@@ -74,6 +77,22 @@ def test_the_gram_matrix_is_that_of_the_examples_own_gradients() -> None:
         assert found.dtype == torch.float64
         torch.testing.assert_close(found, rows @ rows.T, rtol=1e-5, atol=1e-7)
     assert nfa.gradient_gram(model, cross_entropy, (x, y), max_samples=4).shape == (4, 4)
+
+
+def test_gradients_are_sketched_if_asked_and_a_gram_matrix_only_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, x, y = started()
+    exact = nfa.gradient_gram(model, cross_entropy, (x, y))
+    monkeypatch.setattr(sketch_sizes, "SMALL", 0)
+    monkeypatch.setattr(sketch_sizes, "_of_exact", lambda *_: math.inf)
+    monkeypatch.setattr(GradientGram, "at_once", lambda *_: False)
+    assert torch.equal(nfa.gradient_gram(model, cross_entropy, (x, y)), exact)
+    found = [nfa.gradient_gram(model, cross_entropy, (x, y), sketch=4, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(found[0], found[1])
+    assert not torch.equal(found[0], found[2])
+    assert not torch.equal(found[0], exact)
+    assert "gradient/sketch_error" in [row.key for row in nfa.gradient_directions(model, cross_entropy, (x, y))]
+    with pytest.raises(Refusal, match=r"sketch='1'(.|\n)*auto, none, or a whole number from 2"):
+        nfa.gradient_gram(model, cross_entropy, (x, y), sketch=1)
 
 
 def as_batch(x: Tensor, y: Tensor) -> Any:

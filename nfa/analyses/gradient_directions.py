@@ -17,13 +17,14 @@ from nfa.maths.permuted_labels import PERMUTATIONS
 from nfa.measures.evaluation import record_outputs
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
+from nfa.measures.sketch_sizes import Sketches, choose_sketches
 from nfa.memory import check_free_memory
 from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
 from nfa.observe.passes import per_example
 from nfa.plain_text import counted
-from nfa.studies.gradient_directions import DRAWS, ProbeExamples, gradient_directions
+from nfa.studies.gradient_directions import DRAWS, ProbeExamples, correlation_with, gradient_directions
 from nfa.studies.result import Result
 from nfa.workload import Batch, Workload
 
@@ -55,12 +56,20 @@ class GradientAnalysis:
         self.parameters = choose_parameters(workload, model, config.sites)
         self.gram = GradientGram(workload, self.ids, self.parameters)
         self.coverage = coverage(model, self.parameters)
+        self.sketches = self._sketches(model)
         named = dict(model.named_parameters())
         self.count = sum(named[name].numel() for name in self.parameters)
         self.classes = self._classes()
         noisy = set(workload.noisy())
         self.noisy = torch.tensor([example in noisy for example in self.ids]) if noisy else None
         self._announced = False
+
+    def _sketches(self, model: nn.Module) -> Sketches:
+        """Choose sketches for this model and all that follow."""
+        asked, seed = self.config.sketch, self.config.seed
+        found = choose_sketches(self.gram, model, lambda: self._losses(model)[0], asked=asked, seed=seed)
+        self.gram.sketches = found.projections
+        return found
 
     def _examples(self) -> list[int]:
         """Return the first examples of the stored probe."""
@@ -98,17 +107,23 @@ class GradientAnalysis:
             "noise_scale": "tr(Sigma)/|G|^2 of an example's gradient, stratified by class where there are classes",
         }
         said |= {"chance": CHANCE} if config.chance else {}
+        said["sketch"] = self.sketches.said
         return {
             "examples": self.ids,
             "classes": None if self.classes is None else self.classes.tolist(),
             "noisy": None if self.noisy is None else self.noisy.tolist(),
             "parameters": self.parameters,
             "coverage": self.coverage,
+            "random_vectors": self.sketches.vectors,
             "conventions": {**said, "seed": config.seed},
         }
 
     def _loss_name(self) -> str:
         return self.workload.described_loss(plain=self.config.loss == "plain")
+
+    def correlation(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, float]:
+        """Compare the cosines of two models; errors of sketches would make the correlation too small, so none then."""
+        return {} if self.sketches.projections else correlation_with(before, now)
 
     def perplexity(self, units: int) -> float:
         """Return the perplexity of a t-SNE map of so many gradients."""
@@ -130,7 +145,8 @@ class GradientAnalysis:
         self._tell_exact(model)
         size = self.config.batch_size if self.config.unit == "batch" else 1
         probe = ProbeExamples(plain, self.classes, self.noisy, size)
-        result = gradient_directions(gram, probe, seed=self.config.seed, chance=self.config.chance)
+        seed, chance = self.config.seed, self.config.chance
+        result = gradient_directions(gram, probe, seed=seed, chance=chance, shifts=self.gram.shifts)
         return Result(result.scalars, {**result.arrays, "losses": plain.numpy()})
 
     def _losses(self, model: nn.Module) -> tuple[Losses | None, Tensor]:
@@ -165,6 +181,9 @@ class GradientAnalysis:
         n, config = len(self.ids), self.config
         if config.unit == "batch" and n % config.batch_size:
             yield f"{counted(n % config.batch_size, 'example')} left over from batches of {config.batch_size}: not used"
+        if self.sketches.projections:
+            how = f"gradients are sketched ({self.sketches.said})"
+            yield f"{how}, so correlation_with_previous is left out; sketch=none computes them exactly"
         if self.classes is None:
             yield "the examples have no classes, so there are no series within and between classes and no silhouette"
             return

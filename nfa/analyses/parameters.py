@@ -79,6 +79,12 @@ class DirectionsParameters(CheckedOptions):
     perplexity: float | Auto = option(
         "auto", "perplexity of the t-SNE maps; auto = min(30, (n − 1)/3)", at_least=1, below=10**4
     )
+    sketch: str = option(
+        "auto",
+        "random vectors for each parameter that sketch its gradients: a number ≥ 2, none = exact gradients, or auto = "
+        "exact if they fit into the memory, otherwise as many as an error of 0.01 of a cosine needs",
+        written=(re.compile("auto|none|[2-9]|[1-9][0-9]{1,4}"), "auto, none, or a whole number from 2 to 99999"),
+    )
     chance: bool = option(True, "compute the chance levels of cosines, silhouette and AUC; false leaves them out")
     seed: int = option(
         1717,

@@ -120,25 +120,36 @@ class CosineStatistics:
 
 
 def participation_ratio(
-    gram: Float[Tensor, "n n"], draws: Float[Tensor, "d n"], strata: Int[Tensor, " n"]
+    gram: Float[Tensor, "n n"],
+    draws: Float[Tensor, "d n"],
+    strata: Int[Tensor, " n"],
+    shifts: Float[Tensor, "g n n"] | None = None,
 ) -> Float[Tensor, " d"]:
     """Return the participation ratio (Σ λ)² / Σ λ² = tr(K)² / ‖K‖²_F of the eigenvalues of a Gram matrix.
 
-    It is the number of directions over which the gradients spread, at most n.
+    It is the number of directions over which the gradients spread, at most n. The squares of a sketched K are too large
+    on average, by its squared standard errors; these are subtracted from tr(K)² and from ‖K‖².
 
     Args:
         gram: The Gram matrix K [n, n].
         draws: How often each example occurs in each sample [d, n].
         strata: The stratum of each example [n].
+        shifts: Independent shifts of K, whose squares are unbiased for its squared standard errors [g, n, n]; None for
+            an exact K.
 
     Returns:
-        The ratio in each sample [d].
+        The ratio in each sample [d]; NaN where errors leave nothing of ‖K‖² or tr(K)².
     """
-    scaled = gram / gram.diagonal().mean()
-    squares = scaled.square()
+    size = gram.diagonal().mean()
+    scaled = gram / size
+    squares, traces = scaled.square(), (draws @ scaled.diagonal()).square()
+    if shifts is not None:
+        moved = shifts / size
+        squares = squares - moved.square().sum(dim=0)
+        traces = traces - (draws @ moved.diagonal(dim1=1, dim2=2).T).square().sum(dim=1)
     pairs = _pairs(torch.ones(len(gram), dtype=torch.bool)) * _fair(strata, draws)
     total = ((draws @ (squares * pairs)) * draws).sum(dim=1) + draws @ squares.diagonal()
-    return (draws @ scaled.diagonal()).square() / total
+    return torch.where((total > 0) & (traces > 0), traces / total, torch.nan)
 
 
 def noise(

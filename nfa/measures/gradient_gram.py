@@ -1,7 +1,7 @@
 """The Gram matrix of per-example gradients."""
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -12,16 +12,19 @@ from torch import Tensor
 from nfa.console import bar
 from nfa.errors import Refusal
 from nfa.maths.float32_products import full_float32
+from nfa.maths.gradient_sketch import Projection
 from nfa.measures.gradient_store import GradientStore, numbers
 from nfa.observe.example_gradients import ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.name_patterns import matching
+from nfa.observe.parameter_regions import Region
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**30  # bytes of gradients held at a time
 AT_ONCE = 2**25  # bytes of inputs and gradients of layers in one pass, which a processor's cache nearly holds
 FEW = 4  # examples on which a model is checked
 LEAST, MOST = 16, 512  # examples in one pass, if their gradients fit
+SHIFTS = 16  # groups of independent errors of sketches
 
 
 class GramWork(NamedTuple):
@@ -50,6 +53,9 @@ class GradientGram:
 
     Attributes:
         work: What the last matrix has taken.
+        sketches: The parameters whose gradients are sketched, and how; the others are exact. It starts empty.
+        shifts: Independent shifts [g, n, n] of the last matrix: Σ_g shift² is unbiased for the squared standard error
+            of each of its entries; None if it is exact.
     """
 
     def __init__(
@@ -60,7 +66,9 @@ class GradientGram:
         self.door: Door | None = None
         self.examples, self.most = len(self.ids), MOST
         self.work = GramWork()
-        self._bytes: tuple[int, int] | None = None  # of an example in a pass, and in a store
+        self.sketches: Mapping[Region, Projection] = {}
+        self.shifts: Float[Tensor, "g n n"] | None = None
+        self._bytes: dict[int, tuple[int, int]] = {}  # of an example in a pass, and in a store, by number of sketches
 
     def trial(self, examples: int, batch: int) -> "GradientGram":
         """Return the same computation, in the same forms of gradients, for a few examples in batches of that size."""
@@ -84,38 +92,65 @@ class GradientGram:
             Refusal: A parameter or the loss has no per-example gradient.
         """
         self.work = GramWork()
-        few = self._batch(slice(FEW))
-        gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
-        self.door, self.exact = gradients.door, gradients.door.exact
-        size, group = self._sizes(gradients, few)
-        gram = torch.zeros(len(self.ids), len(self.ids), dtype=torch.float64)
-        groups = [slice(start, min(start + group, len(self.ids))) for start in range(0, len(self.ids), group)]
+        gradients = self.open(model, losses)
+        size, group = self._sizes(gradients)
+        n, shifts = len(self.ids), self._groups()
+        found = torch.zeros(1 + shifts, n, n, dtype=torch.float64)
+        groups = [slice(start, min(start + group, n)) for start in range(0, n, group)]
         passes = iter(self._passes(groups, size, progress))
         for held in groups:
-            store = self._stored(GradientStore(held.stop - held.start, self.examples), held, size, gradients, passes)
-            gram[held, held] = store.gram()
-            for rows in _parts(slice(held.stop, len(self.ids)), size):
-                other = GradientStore(rows.stop - rows.start, self.examples, store)
-                block = store.with_other(self._stored(other, rows, size, gradients, passes))
-                gram[held, rows], gram[rows, held] = block, block.T
+            store = self._stored(self._store(held), held, size, gradients, passes)
+            found[:, held, held] = store.gram(shifts)
+            for rows in _parts(slice(held.stop, n), size):
+                block = store.with_other(self._stored(self._store(rows, store), rows, size, gradients, passes), shifts)
+                found[:, held, rows], found[:, rows, held] = block, block.mT
             self._add_work(pairs=store.pairs, products=store.products)
         next(passes, None)
-        return gram
+        self.shifts = found[1:] if self.sketches else None
+        return found[0]
 
-    def _sizes(self, gradients: ExampleGradients, few: Batch) -> tuple[int, int]:
+    def open(self, model: nn.Module, losses: Losses | None = None) -> ExampleGradients:
+        """Return what computes the gradients of a model; the first one is checked on a few examples."""
+        few = self.batch_of(self.ids[:FEW])
+        gradients = ExampleGradients(model, self.workload, self.parameters, few, losses, self.door)
+        self.door, self.exact = gradients.door, gradients.door.exact
+        return gradients
+
+    def at_once(self, model: nn.Module) -> bool:
+        """Tell whether the exact gradients of all examples fit into the budget, so that one pass is enough."""
+        gradients = self.open(model)
+        held = numbers(gradients(self.batch_of(self.ids[:2])), self.examples, {}) * gradients.bytes_of_number
+        return held * len(self.ids) <= self.budget
+
+    def batch_of(self, ids: Sequence[int]) -> Batch:
+        """Return some of the examples as one batch."""
+        return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
+
+    def _store(self, rows: slice, like: GradientStore | None = None) -> GradientStore:
+        return GradientStore(rows.stop - rows.start, self.examples, self.sketches, like)
+
+    def _groups(self) -> int:
+        """Return the number of shifts; there are fewer where they would take more memory than gradients."""
+        return max(2, min(SHIFTS, self.budget // (8 * len(self.ids) ** 2))) if self.sketches else 0
+
+    def _sizes(self, gradients: ExampleGradients) -> tuple[int, int]:
         """Return how many examples to pass at a time, and of how many to hold the gradients."""
-        if not self._bytes:
-            made = gradients(few)
-            self._add_work(passes=1, examples=len(few))
-            element = next(iter(gradients.parameters.values())).element_size()
-            self._bytes = max(1, made.numbers * element), max(1, numbers(made, self.examples) * element)
-        passing, held = self._bytes
-        size = min(self.most, max(LEAST, AT_ONCE // passing))
-        fitting = max(2, self.budget // max(passing, held))
+        passing, held = self._bytes.get(len(self.sketches)) or self._measured(gradients)
+        size = min(self.most, max(LEAST, AT_ONCE // passing), max(1, self.budget // (2 * passing)))
+        fitting = max(2, self.budget // held)
         if fitting >= len(self.ids):
             return size, len(self.ids)
         size = max(1, min(size, fitting // 8))  # seven batches are held while the others pass
         return size, (fitting // size - 1) * size
+
+    def _measured(self, gradients: ExampleGradients) -> tuple[int, int]:
+        """Return the bytes of an example in a pass and in a store, from a pass of a few."""
+        made = gradients(self.batch_of(self.ids[:FEW]))
+        self._add_work(passes=1, examples=len(made.scale))
+        of_both = made.numbers, numbers(made, self.examples, self.sketches)
+        passing, held = (max(1, one * gradients.bytes_of_number) for one in of_both)
+        self._bytes[len(self.sketches)] = passing, held
+        return passing, held
 
     def _stored(
         self, store: GradientStore, examples: slice, size: int, gradients: ExampleGradients, passes: Iterator[int]
@@ -123,7 +158,8 @@ class GradientGram:
         """Fill a store with the gradients of some examples."""
         for rows in _parts(examples, size):
             next(passes)
-            store.put(slice(rows.start - examples.start, rows.stop - examples.start), gradients(self._batch(rows)))
+            made = gradients(self.batch_of(self.ids[rows]))
+            store.put(slice(rows.start - examples.start, rows.stop - examples.start), made)
             self._add_work(passes=1, examples=rows.stop - rows.start)
         return store
 
@@ -131,10 +167,6 @@ class GradientGram:
         """Return a range over all passes, with a progress bar if it has a label."""
         total = sum(-(-(one.stop - one.start) // size) + -(-(len(self.ids) - one.stop) // size) for one in groups)
         return bar(range(total), progress, unit="batch") if progress else range(total)
-
-    def _batch(self, rows: slice) -> Batch:
-        ids = self.ids[rows]
-        return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
     def _add_work(self, **more: int) -> None:
         self.work = self.work._replace(**{name: getattr(self.work, name) + value for name, value in more.items()})

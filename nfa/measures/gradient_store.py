@@ -6,21 +6,25 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Part
+from nfa.maths.example_gradients import Dense, Part
 from nfa.maths.gradient_inner_products import inner
+from nfa.maths.gradient_sketch import BLOCKS, Projection, paired_differences
 from nfa.maths.gradient_table import GradientTables
 from nfa.observe.example_gradients import BatchGradients
 from nfa.observe.parameter_regions import Region
 
 Parts = Mapping[Region, Sequence[Part]]
+Sketches = Mapping[Region, Projection]
 
 
 class GradientStore:
-    """Collect gradients batch by batch: as factors where pairs of these are cheaper to multiply, else written out.
+    """Collect gradients batch by batch: as factors where pairs of these are cheaper to multiply, as sketches, or
+    written out.
 
     Args:
         examples: The number of examples of the store.
         of: The number of examples of the whole Gram matrix, on which the choice depends.
+        sketches: The parameters whose gradients are sketched, and how.
         like: A store of other examples, whose choices this one follows, so that both can be multiplied.
 
     Attributes:
@@ -28,13 +32,14 @@ class GradientStore:
         products: The products of rows that are written out.
     """
 
-    def __init__(self, examples: int, of: int, like: "GradientStore | None" = None) -> None:
-        self.of = of
-        self.tables = GradientTables(examples, like.tables if like else None)
+    def __init__(self, examples: int, of: int, sketches: Sketches, like: "GradientStore | None" = None) -> None:
+        self.of, self.sketches = of, sketches
+        self.tables: GradientTables = GradientTables(examples, like.tables if like else None)
         self.scale = torch.ones(examples, dtype=torch.float64)
         self.pairs = self.products = 0
         self._in_pairs: set[Region] = like._in_pairs if like else set()
         self._kept: list[tuple[slice, Parts]] = []
+        self._sketched: dict[Region, Tensor] = {}
 
     def put(self, rows: slice, gradients: BatchGradients) -> None:
         """Add the gradients of a batch.
@@ -43,18 +48,29 @@ class GradientStore:
             rows: The places of the batch among the examples.
             gradients: The gradients.
         """
-        new = [key for key in gradients.parts if key not in self.tables.places and key not in self._in_pairs]
-        self._in_pairs |= {key for key in new if in_pairs(gradients.parts[key], self.of)}
-        kept = {key: parts for key, parts in gradients.parts.items() if key in self._in_pairs}
-        self._kept.append((rows, {key: in_pairs(parts, self.of) or parts for key, parts in kept.items()}))
-        self.tables.write(rows, {key: parts for key, parts in gradients.parts.items() if key not in kept})
+        exact = {key: parts for key, parts in gradients.parts.items() if key not in self.sketches}
+        self._put_sketches(rows, {key: gradients.parts[key] for key in gradients.parts if key not in exact})
+        new = [key for key in exact if key not in self.tables.places and key not in self._in_pairs]
+        self._in_pairs |= {key for key in new if in_pairs(exact[key], self.of)}
+        kept = {key: in_pairs(parts, self.of) or parts for key, parts in exact.items() if key in self._in_pairs}
+        self._kept.append((rows, kept))
+        self.tables.write(rows, {key: parts for key, parts in exact.items() if key not in kept})
         self.scale[rows] = gradients.scale.cpu()
 
-    def gram(self) -> Float[Tensor, "n n"]:
-        """Return the inner products of all pairs of examples.
+    def _put_sketches(self, rows: slice, gradients: Parts) -> None:
+        for key, parts in gradients.items():
+            values = self.sketches[key](parts).values
+            whole = self._sketched.setdefault(key, values.new_zeros(len(self.scale), values.shape[1]))
+            whole[rows] = values
+
+    def gram(self, groups: int = 0) -> Float[Tensor, "g n n"]:
+        """Return the inner products of all pairs of examples, and how the errors of sketches may move them.
+
+        Args:
+            groups: The number of independent shifts.
 
         Returns:
-            The Gram matrix [n, n] in float64.
+            The Gram matrix [n, n] in float64, followed by the shifts.
         """
         total = self.tables.gram()
         self.products += len(total) * (len(total) + 1) // 2
@@ -62,23 +78,25 @@ class GradientStore:
             for columns, b in self._kept[index:]:
                 total[rows, columns] += self._multiplied(a, b, total[rows, columns])
         upper = total.triu()  # rounding is not symmetric
-        return self.scale[:, None] * (upper + upper.triu(1).T) * self.scale
+        found = self._with_sketches(self, upper + upper.triu(1).T, groups)
+        return (found + found.mT) / 2
 
-    def with_other(self, other: "GradientStore") -> Float[Tensor, "n m"]:
-        """Return the inner products with the gradients of m other examples.
+    def with_other(self, other: "GradientStore", groups: int = 0) -> Float[Tensor, "g n m"]:
+        """Return the inner products with the gradients of m other examples, and shifts, as `gram` does.
 
         Args:
             other: Their store, which was made like this one.
+            groups: The number of independent shifts.
 
         Returns:
-            The inner products [n, m] in float64.
+            The inner products [n, m] in float64, followed by the shifts.
         """
         total = self.tables.products(other.tables)
         self.products += total.numel()
         for rows, a in self._kept:
             for columns, b in other._kept:
                 total[rows, columns] += self._multiplied(a, b, total[rows, columns])
-        return self.scale[:, None] * total * other.scale
+        return self._with_sketches(other, total, groups)
 
     def _multiplied(self, a: Parts, b: Parts, like: Tensor) -> Tensor:
         found = torch.zeros_like(like)
@@ -86,6 +104,19 @@ class GradientStore:
             found += inner(a[key], b[key]).double().cpu()
         self.pairs += found.numel() if a else 0
         return found
+
+    def _with_sketches(self, other: "GradientStore", exact: Tensor, groups: int) -> Float[Tensor, "g n m"]:
+        """Return the products of exact and sketched gradients, and their shifts, with the scales of the gradients."""
+        total = torch.zeros(1 + groups, *exact.shape, dtype=torch.float64)
+        total[0] = exact
+        for place, (key, sketch) in enumerate(self.sketches.items()):
+            if key not in self._sketched or key not in other._sketched:
+                continue
+            products = sketch.products(Dense(self._sketched[key]), Dense(other._sketched[key])).double().cpu()
+            total[0] += products.sum(dim=0)
+            for pair, shift in enumerate(paired_differences(products), place * BLOCKS // 2):
+                total[1 + pair % groups] += shift
+        return self.scale[:, None] * total * other.scale
 
 
 def in_pairs(parts: Sequence[Part], examples: int) -> list[Part] | None:
@@ -102,15 +133,18 @@ def in_pairs(parts: Sequence[Part], examples: int) -> list[Part] | None:
     return [one or part.dense() for one, part in zip(found, parts, strict=True)] if any(found) else None
 
 
-def numbers(gradients: BatchGradients, examples: int) -> int:
+def numbers(gradients: BatchGradients, examples: int, sketches: Sketches) -> int:
     """Return how many numbers a store holds for each example.
 
     Args:
         gradients: The gradients of a few examples.
         examples: The number of examples of the Gram matrix.
+        sketches: The parameters whose gradients are sketched, and how.
 
     Returns:
         The number.
     """
-    forms = ((parts, in_pairs(parts, examples)) for parts in gradients.parts.values())
-    return sum(sum(part.numbers for part in pairs) if pairs else parts[0].entries for parts, pairs in forms)
+    exact = [parts for key, parts in gradients.parts.items() if key not in sketches]
+    forms = ((parts, in_pairs(parts, examples)) for parts in exact)
+    held = sum(sum(part.numbers for part in pairs) if pairs else parts[0].entries for parts, pairs in forms)
+    return held + sum(one.kept * one.vectors.shape[1] for key, one in sketches.items() if key in gradients.parts)

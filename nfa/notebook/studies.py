@@ -66,7 +66,8 @@ def gradient_directions(model: nn.Module, loss: Loss, probe: Any, **options: Any
         loss: A function of outputs and targets that returns one loss per example [n].
         probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
             them.
-        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples`, `chance` and `seed` of `nfa.watch`.
+        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples`, `sketch`, `chance` and `seed` of
+            `nfa.watch`.
 
     Returns:
         The values; their plot is the matrix of cosines.
@@ -111,7 +112,8 @@ def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
         loss: A function of outputs and targets that returns one loss per example [n].
         probe: The examples: (inputs, targets), a dict with labels, a DataLoader or a Dataset, as `nfa.watch` takes
             them.
-        **options: `outputs`, `present`, `examples`, `parameters` and `max_samples` of `nfa.watch`.
+        **options: `outputs`, `present`, `examples`, `parameters`, `max_samples`, `sketch` and `seed` of `nfa.watch`;
+            `sketch` is "none" by default.
 
     Returns:
         K [n, n] in float64 on the CPU, in the order of the probe's examples.
@@ -127,6 +129,7 @@ def gradient_gram(model: nn.Module, loss: Loss, probe: Any, **options: Any) -> T
         tensor([[1., 1.],
                 [1., 2.]], dtype=torch.float64)
     """
+    options = {"sketch": "none", **options}
     model, study, _ = _opened(WatchedDirections, "gradient_gram", model, loss, probe, options)
     with observable(model):
         return study.analysis.gram(model)

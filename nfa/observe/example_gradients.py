@@ -75,6 +75,7 @@ class ExampleGradients:
                 seen_moved(model, lambda changed: self.guard.open(batch, names, changed))
         self.reader.without_exact()
         self.parameters, self.single = self.reader.parameters, self.reader.single()
+        self.bytes_of_number = next(iter(self.parameters.values())).element_size()
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """Return the gradients of a batch's examples; weights, modes and generators are not changed."""

@@ -68,6 +68,7 @@ from nfa.reference.shared_weights import shared_nfm as shared_nfm
 from nfa.reference.shared_weights import shared_nfm_init_removed as shared_nfm_init_removed
 from nfa.reference.shared_weights import shared_nfm_within_range as shared_nfm_within_range
 from nfa.reference.shared_weights import shared_out_h_vs_m as shared_out_h_vs_m
+from nfa.reference.sketches import sketched_gram as sketched_gram
 from nfa.reference.standard_errors import influences as influences
 from nfa.reference.standard_errors import kurtosis as kurtosis
 from nfa.reference.standard_errors import standard_error as standard_error

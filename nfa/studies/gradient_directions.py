@@ -1,5 +1,7 @@
 """Whether per-example gradients point in the same direction, and how noisy the mean gradient is."""
 
+import copy
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,6 +13,7 @@ from torch import Tensor
 from nfa.maths import embedding, permuted_labels
 from nfa.maths import gram as gram_maths
 from nfa.maths.float32_products import full_float32
+from nfa.maths.gradient_sketch import cosine_error as sketched_cosine_error
 from nfa.seeding import generator
 from nfa.studies.direction_series import SERIES
 from nfa.studies.result import Result
@@ -49,7 +52,14 @@ class ProbeExamples:
 
 
 @full_float32()
-def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, seed: int, chance: bool = True) -> Result:
+def gradient_directions(
+    gram: Float[Tensor, "n n"],
+    probe: ProbeExamples,
+    *,
+    seed: int,
+    chance: bool = True,
+    shifts: Float[Tensor, "g n n"] | None = None,
+) -> Result:
     """Compute statistics of the directions of per-example gradients, with bootstrap standard errors.
 
     Scalars are at `gradient/<name>`, their standard errors at `gradient/<name>_se`; an undefined value is absent. They
@@ -64,24 +74,28 @@ def gradient_directions(gram: Float[Tensor, "n n"], probe: ProbeExamples, *, see
     examples that the value is computed from. They are absent where this changes nothing. Those of the mean cosine over
     all pairs are of directions with random signs.
 
+    For a sketched K, `gradient/sketch_error` is the standard error of a cosine C_ab from the sketch (root mean square
+    over pairs a ≠ b), and the other standard errors include the sketch: √(bootstrap² + sketch²).
+
     Args:
         gram: The Gram matrix K of single examples [n, n].
         probe: The examples.
         seed: The seed of the bootstrap, and of the permutations for the silhouette.
         chance: Whether to compute chance levels.
+        shifts: The shifts of a sketched K (`GradientGram.shifts`) [g, n, n]; None for an exact one.
 
     Returns:
         The scalars, and the arrays `cosines` [m, m] and `norms` [m] of the m units with a direction, `kept` [m], their
         positions among all units, and `draws` [series, d], the bootstrap values in the order of `SERIES` (NaN where
         undefined).
     """
-    study = _Study(gram, probe, seed)
-    ones = {name: values[0] for name, values in study.values(one=True).items()}
-    draws = study.values(one=False)
-    errors = gram_maths.standard_errors(draws)
+    study = _Study(gram, probe, seed, shifts)
+    ones, draws = study.value(), study.values(one=False)
+    errors = study.with_sketch(gram_maths.standard_errors(draws))
     _drop_insignificant(ones, errors)
     scalars = {f"gradient/{name}": float(value) for name, value in ones.items() if np.isfinite(float(value))}
     known = {f"gradient/{name}_se": error for name, error in errors.items() if f"gradient/{name}" in scalars}
+    scalars |= study.sketch_error()
     scalars |= {**known, "gradient/zero_fraction": float((~study.directions.kept).double().mean())}
     levels = study.levels(generator(seed, "permutations of classes")) if chance else {}
     for name, moments in levels.items():
@@ -112,17 +126,53 @@ def _drop_insignificant(values: dict[str, Tensor], errors: Mapping[str, float]) 
 
 
 class _Study:
-    def __init__(self, gram: Tensor, probe: ProbeExamples, seed: int) -> None:
-        self.gram, self.probe = gram.double(), probe
-        self.units = gram_maths.block_means(self.gram, probe.batch_size) if probe.batch_size > 1 else self.gram
-        cosines, kept = gram_maths.cosines(self.units)
-        classes = probe.classes if probe.batch_size == 1 else None
-        strata = probe.strata if probe.batch_size == 1 else torch.zeros(len(self.units), dtype=torch.long)
-        self.directions = gram_maths.CosineStatistics(cosines, kept, classes, strata)
-        self.of_units = gram_maths.resamples(strata, DRAWS, generator(seed, "bootstrap of units"))
+    def __init__(self, gram: Tensor, probe: ProbeExamples, seed: int, shifts: Tensor | None) -> None:
+        self.probe = probe
+        self.shifts = None if shifts is None else shifts.double()
+        self.shifts_of_units = None if self.shifts is None else torch.stack([self._units(one) for one in self.shifts])
+        self.strata = probe.strata if probe.batch_size == 1 else torch.zeros(len(self._units(gram)), dtype=torch.long)
+        self._take(gram.double())
+        self.of_units = gram_maths.resamples(self.strata, DRAWS, generator(seed, "bootstrap of units"))
         self.of_examples = self.of_units
         if probe.batch_size > 1:
             self.of_examples = gram_maths.resamples(probe.strata, DRAWS, generator(seed, "bootstrap of examples"))
+
+    def _units(self, gram: Tensor) -> Tensor:
+        size = self.probe.batch_size
+        return gram_maths.block_means(gram, size) if size > 1 else gram
+
+    def _take(self, gram: Tensor) -> None:
+        self.gram, self.units = gram, self._units(gram)
+        cosines, kept = gram_maths.cosines(self.units)
+        classes = self.probe.classes if self.probe.batch_size == 1 else None
+        self.directions = gram_maths.CosineStatistics(cosines, kept, classes, self.strata)
+
+    def moved(self, shift: Tensor) -> "_Study":
+        """Return the study of K plus a shift, for the same examples."""
+        other = copy.copy(self)
+        other._take(self.gram + shift)
+        return other
+
+    def value(self) -> dict[str, Tensor]:
+        """Return every statistic of the sample itself."""
+        return {name: values[0] for name, values in self.values(one=True).items()}
+
+    def with_sketch(self, errors: Mapping[str, float]) -> dict[str, float]:
+        """Add the errors of the sketch, Σ_g ((f(K + shift_g) − f(K − shift_g))/2)², to squared standard errors."""
+        if self.shifts is None:
+            return dict(errors)
+        squared = {name: error**2 for name, error in errors.items()}
+        for shift in self.shifts:
+            up, down = (self.moved(sign * shift).value() for sign in (1, -1))
+            squared = {name: square + float(up[name] - down[name]) ** 2 / 4 for name, square in squared.items()}
+        return {name: math.sqrt(square) for name, square in squared.items() if math.isfinite(square)}
+
+    def sketch_error(self) -> dict[str, float]:
+        """Return the error of a cosine under its key; empty for an exact K."""
+        if self.shifts_of_units is None:
+            return {}
+        value = sketched_cosine_error(self.units, self.shifts_of_units)
+        return {} if value is None else {"gradient/sketch_error": value}
 
     def values(self, *, one: bool) -> dict[str, Tensor]:
         """Return every statistic of the sample itself (`one`) or of the bootstrap samples; NaN where it is undefined.
@@ -132,7 +182,7 @@ class _Study:
         squared, variance = gram_maths.noise(self.gram, examples, probe.strata)
         found = {
             **directions.means(units),
-            "effective_rank": gram_maths.participation_ratio(self.units, units, directions.strata),
+            "effective_rank": gram_maths.participation_ratio(self.units, units, self.strata, self.shifts_of_units),
             "noise_scale": variance / squared,
             "mean_gradient_squared": squared,
             "gradient_variance": variance,

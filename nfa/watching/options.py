@@ -14,14 +14,14 @@ STUDIES = ("alignment", "directions", "flow")
 DEFAULTS = {item.name: item.default for item in fields(AlignmentParameters)}
 OF_STUDY = {
     "alignment": tuple(DEFAULTS),
-    "directions": ("parameters", "max_samples", "chance", "seed"),
+    "directions": ("parameters", "max_samples", "sketch", "chance", "seed"),
     "flow": ("max_samples", "batch_size"),
 }
 CALLS = {  # notebook calls: the study, and those of its options that apply
     "alignment": ("alignment", OF_STUDY["alignment"]),
     "gradient_directions": ("directions", OF_STUDY["directions"]),
     "gradient_flow": ("flow", OF_STUDY["flow"]),
-    "gradient_gram": ("directions", ("parameters", "max_samples")),
+    "gradient_gram": ("directions", ("parameters", "max_samples", "sketch", "seed")),
 }
 PART = "[A-Za-z0-9_-][A-Za-z0-9_.-]*"
 PREFIX = re.compile(f"(?:{PART}/)*(?:{PART})?")
@@ -75,7 +75,8 @@ class Asked:
 
     def directions(self, examples: int) -> DirectionsParameters:
         """Return the options of directions, for single examples."""
-        said = {"sites": self.options.get("parameters"), **{key: self.options.get(key) for key in ("chance", "seed")}}
+        same = {key: self.options.get(key) for key in ("sketch", "chance", "seed")}
+        said = {"sites": self.options.get("parameters"), **same}
         given = {name: value for name, value in said.items() if value is not None}
         return DirectionsParameters(n=examples, **given)
 

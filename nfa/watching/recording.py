@@ -67,7 +67,7 @@ class Watch:
         checkpoints: Whether the MLflow run stores the trained weights at every recorded step, so that it can be
             analysed by run id like any tracked training.
         **options: `relations`, `sites`, `centre`, `agop_power`, `positions`, `max_samples`, `batch_size`, `precision`,
-            `directions`, `top_k`, `chance` and `seed` as for `analyze` and, where they exist there, for
+            `directions`, `top_k`, `chance` and `seed` as for `analyze`; `sketch`, and those of them that it has, as for
             `gradient_directions`, whose `sites` are `parameters`.
 
     Raises:

@@ -12,11 +12,9 @@ from nfa.analyses.alignment import Analysis
 from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.analyses.gradient_flow import NO_OUTPUT, FlowAnalysis
 from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters, FlowParameters
-from nfa.measures.gradient_gram import GradientGram
 from nfa.measures.mean_gradient import mean_gradient
 from nfa.observe.checks import check_model
 from nfa.observe.door import EXAMPLES
-from nfa.studies.gradient_directions import correlation_with
 from nfa.watching.start import Start
 from nfa.workload import Batch, Workload
 
@@ -81,7 +79,7 @@ class WatchedDirections:
     def __init__(self, workload: Workload, model: nn.Module, parameters: DirectionsParameters) -> None:
         self.analysis = GradientAnalysis(workload, model, parameters)
         self.coverage = self.analysis.coverage
-        GradientGram(workload, self.analysis.ids[:EXAMPLES], self.analysis.parameters)(model)  # or Refusal
+        self.analysis.gram.trial(EXAMPLES, EXAMPLES)(model)  # or Refusal
         self.before: Mapping[str, np.ndarray] = {}
 
     def described(self) -> Mapping[str, Any]:
@@ -93,7 +91,7 @@ class WatchedDirections:
     def values(self, model: nn.Module, step: int) -> dict[str, float]:  # noqa: ARG002 - the same at every step
         result = self.analysis(model)
         before, self.before = self.before, {key: result.arrays[key] for key in ("cosines", "kept")}
-        return {**result.scalars, **(correlation_with(before, self.before) if before else {})}
+        return {**result.scalars, **(self.analysis.correlation(before, self.before) if before else {})}
 
 
 class WatchedFlow:

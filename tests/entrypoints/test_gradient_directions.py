@@ -102,7 +102,7 @@ def test_run_is_finished_and_a_child_of_its_source(default: Finished, trained_ru
 def test_params_are_those_of_the_config(default: Finished, trained_runs: Trained) -> None:
     expected = {name: str(item.default) for name, item in GradientDirectionsConfig.__dataclass_fields__.items()}
     expected |= {"run_id": trained_runs.ids["main"], "n": str(N), "output_dir": "out", "device": "cpu"}
-    assert default.store.params(default.run_id) == expected
+    assert default.store.params(default.run_id) == {**expected, "resolved.sketch": "none"}
 
 
 def test_config_json_says_which_examples_and_how(default: Finished, trained_runs: Trained) -> None:
@@ -124,6 +124,7 @@ def test_config_json_says_which_examples_and_how(default: Finished, trained_runs
         "distance": "sqrt(2 - 2 cos)",
         "noise_scale": "tr(Sigma)/|G|^2 of an example's gradient, stratified by class where there are classes",
         "chance": "permuted classes or wrong labels (200 draws for the silhouette); mean_cosine: random signs",
+        "sketch": "none",
         "seed": 1717,
     }
 

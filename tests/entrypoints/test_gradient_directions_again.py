@@ -116,6 +116,7 @@ OTHER = {
     "loss": "plain",
     "sites": "layer_0",
     "perplexity": 5.0,
+    "sketch": "4",
     "chance": False,
     "seed": 1,
 }

@@ -55,7 +55,8 @@ def test_gradients_are_those_of_autograd_whichever_way_they_are_made(made, small
         assert_equal(images.factors().dense().values, expected)
         assert_equal(images.total(torch.ones(len(images), dtype=torch.float64)), expected.sum(dim=0))
         table = torch.full_like(expected, torch.nan)
-        images.write([Piece(table[:, part], part) for part in (slice(0, images.row), slice(images.row, images.entries))])
+        parts = slice(0, images.row), slice(images.row, images.entries)
+        images.write([Piece(table[:, part], part) for part in parts])
         assert_equal(table, expected)
     assert images.entries == expected.shape[1]
     assert len(images) == len(expected)

@@ -12,7 +12,7 @@ from nfa.registry import stored_runs, tracking
 from nfa.registry.analyses import gradient_arrays, gradient_directions_comparison, gradient_directions_report
 from nfa.registry.analyses.config import DIRECTION_EPOCHS, GradientDirectionsConfig
 from nfa.registry.analyses.gradient_arrays import paths
-from nfa.registry.analyses.stored import UNDECISIVE, OpenedRun, StoredAnalysis, analyse, workload_of
+from nfa.registry.analyses.stored import UNDECISIVE, AnalysisPlan, OpenedRun, StoredAnalysis, analyse, workload_of
 from nfa.registry.importing import importing
 from nfa.registry.tracking import TrackedRun
 
@@ -47,6 +47,11 @@ class GradientDirections(StoredAnalysis):
         """Return the bytes of cosine matrices in float32, and of figures."""
         units: int = self.config.units
         return len(epochs) * (4 * units**2 + 4 * 2**20)
+
+    def begin(self, opened: OpenedRun, plan: AnalysisPlan, run: TrackedRun) -> None:  # noqa: ARG002
+        """Log how gradients are sketched."""
+        assert isinstance(opened, DirectionsOfRun)
+        run.log_params({"sketch": opened.analysis.sketches.size})
 
     def open(self, source: str, epochs: Sequence[int]) -> "DirectionsOfRun":
         return DirectionsOfRun(source, self.config, epochs)
@@ -121,13 +126,11 @@ class DirectionsOfRun(OpenedRun):
 
     def _agreement(self, epoch: int, run: TrackedRun, arrays: Mapping[str, Any]) -> dict[str, float]:
         """Return how similar the structure is to that at the previously analysed checkpoint."""
-        from nfa.studies.gradient_directions import correlation_with
-
         earlier = [before for before in self.epochs if before < epoch]
         if not earlier:
             return {}
         before = {key: gradient_arrays.load(run.run_id, earlier[-1], key) for key in ("cosines", "kept")}
-        return correlation_with(before, arrays)
+        return self.analysis.correlation(before, arrays)
 
     def _announce(self) -> None:
         """Print once what is measured and what is left out."""

@@ -27,6 +27,7 @@ from nfa.studies.direction_series import SERIES
 PREFIX = "gradient/"
 PICTURES = ("gradient_similarities", "gradient_directions_tsne")
 OF_CLASSES = {"within_class_cosine", "between_class_cosine", "silhouette"}
+DESCRIBED = ("examples", "classes", "noisy", "parameters", "random_vectors", "conventions")
 OF_LABEL_NOISE = {"label_noise_auc", "label_noise_auc_of_loss"}
 
 
@@ -110,7 +111,7 @@ def _arrays(run_id: str, epoch: int) -> dict[str, Array]:
 
 def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, Any]) -> dict[str, Any]:
     """Return the content of `gradient_directions.json`: lists over epochs; undefined values are null and counted."""
-    epochs, names = sorted(series[DONE]), [*_expected(described), "zero_fraction", "correlation_with_previous"]
+    epochs, names = sorted(series[DONE]), _expected(described)
     values, errors = (
         {name: [series.get(f"{PREFIX}{name}{end}", {}).get(epoch) for epoch in epochs] for name in names}
         for end in ("", "_se")
@@ -126,7 +127,7 @@ def _content(run_id: str, series: Mapping[str, Series], described: Mapping[str, 
         "undefined": {name: found.count(None) for name, found in values.items() if None in found},
         "phases": phases(run_id, series) if unit_of(described) == "epoch" else {},
         "without_direction": {epoch: places for epoch, places in without.items() if places},
-        **{key: described[key] for key in ("examples", "classes", "noisy", "parameters", "conventions")},
+        **{key: described[key] for key in DESCRIBED if key in described},
     }
 
 
@@ -134,7 +135,8 @@ def _expected(described: Mapping[str, Any]) -> list[str]:
     """Return the series to be expected for these examples."""
     classes, noisy = (described[key] is not None and _batch_size(described) == 1 for key in ("classes", "noisy"))
     left_out = (set() if classes else OF_CLASSES) | (set() if classes and noisy else OF_LABEL_NOISE)
-    return [name for name in SERIES if name not in left_out]
+    of_sketch = "sketch_error" if described.get("random_vectors") else "correlation_with_previous"
+    return [*(name for name in SERIES if name not in left_out), "zero_fraction", of_sketch]
 
 
 def line(values: Mapping[str, float]) -> str:

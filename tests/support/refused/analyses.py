@@ -44,6 +44,8 @@ gradient_directions --n few | n='few' | a whole number ≥ 2 | for example n=512
 gradient_directions --unit batch --batch_size 1 | batch_size=1 | a whole number ≥ 2 | default, 32
 gradient_directions --unit batch --n 60 | n=60 with unit=batch batch_size=32 | at least two whole batches
     | n=512, or a smaller batch_size
+gradient_directions --sketch 1 | sketch='1' | auto, none, or a whole number from 2 to 99999 | sketch=auto
+gradient_directions --sketch few | sketch='few' | auto, none, or a whole number from 2 to 99999 | sketch=auto
 gradient_directions --perplexity 40 --n 40 | perplexity=40.0 for 40 gradients | a number below 40 | perplexity=auto
 gradient_directions --perplexity 16 --unit batch | perplexity=16.0 for 16 gradients | a number below 16
     | perplexity=auto
