@@ -10,17 +10,18 @@ _STRIP = 256
 _NARROW, _BLOCK = 16, 256
 
 
-def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"]) -> None:
+def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"], *, least: int = _STRIP) -> None:
     """Add rowsᵀ rows to the upper triangle of a running total, in place; read the total with `symmetric`.
 
-    On a processor BLAS multiplies one triangle of a large total. Otherwise strips of 256 columns from the diagonal to
-    the right are multiplied, which is 5/8 of the work at o = 1024.
+    On a processor BLAS multiplies one triangle of a total with more than `least` rows. Otherwise strips of 256 columns
+    from the diagonal to the right are multiplied, which is 5/8 of the work at o = 1024.
 
     Args:
         total: The running total [o, o]; what is below its diagonal is not defined.
         rows: The m rows to add [m, o].
+        least: The largest total of which BLAS does not multiply one triangle only.
     """
-    if len(total) > _STRIP and total.is_contiguous() and total.dtype == rows.dtype and _are_plain(total, rows):
+    if len(total) > least and total.is_contiguous() and total.dtype == rows.dtype and _are_plain(total, rows):
         _add_triangle(total.numpy().T, rows.numpy())
         return
     for start in range(0, total.shape[0], _STRIP):

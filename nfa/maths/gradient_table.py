@@ -7,10 +7,11 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from nfa.maths.accumulate import add_gram, symmetric
 from nfa.maths.example_gradients import Part, Piece
 
 COLUMNS = 2**16  # of one table; float32 would lose digits in products over more
-ROWS = 32  # of one product, which leaves out what the symmetry of a Gram matrix tells
+SIDE = 48  # of a Gram matrix, up to which one triangle costs as much as all products
 
 
 class Place(NamedTuple):
@@ -27,11 +28,12 @@ class GradientTables:
     Args:
         examples: The number of examples n.
         like: Other tables, whose columns these have too, so that both can be multiplied.
+        used: Tables that are no longer needed, which are taken where they fit: new memory costs as much as writing it.
     """
 
-    def __init__(self, examples: int, like: "GradientTables | None" = None) -> None:
-        self.examples = examples
-        self.tables: list[Tensor] = [of.new_empty(examples, of.shape[1]) for of in (like.tables if like else ())]
+    def __init__(self, examples: int, like: "GradientTables | None" = None, used: Sequence[Tensor] = ()) -> None:
+        self.examples, self._used = examples, [*used]
+        self.tables: list[Tensor] = [self._table(of, of.shape[1]) for of in (like.tables if like else ())]
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
 
     def write(self, rows: slice, gradients: Mapping[Hashable, Sequence[Part]]) -> None:
@@ -62,8 +64,15 @@ class GradientTables:
                 self.places[key].append(Place(len(self.tables) + len(widths) - 1, columns, entries))
         like = [parts[0].tensors[-1] for parts in gradients.values()][:1]
         for width in widths:
-            self.tables.append(like[0].new_empty(self.examples, width))
+            self.tables.append(self._table(like[0], width))
             self.tables[-1][:before] = 0
+
+    def _table(self, like: Tensor, width: int) -> Tensor:
+        """Return a table with any content."""
+        for place, one in enumerate(self._used):
+            if one.shape == (self.examples, width) and (one.dtype, one.device) == (like.dtype, like.device):
+                return self._used.pop(place)
+        return like.new_empty(self.examples, width)
 
     def products(self, other: "GradientTables") -> Float[Tensor, "n m"]:
         """Return the inner products with the gradients in other tables, in float64.
@@ -87,10 +96,10 @@ class GradientTables:
         """
         total = torch.zeros(self.examples, self.examples, dtype=torch.float64)
         for table in self.tables:
-            for start in range(0, self.examples, ROWS):
-                total[start : start + ROWS, start:] += (table[start : start + ROWS] @ table[start:].T).double().cpu()
-        upper = total.triu()
-        return upper + upper.triu(1).T
+            products = table.new_zeros(self.examples, self.examples)
+            add_gram(products, table.T, least=SIDE)
+            total += symmetric(products).double().cpu()
+        return total
 
 
 def _write(parts: Sequence[Part], pieces: Sequence[Piece]) -> None:

@@ -14,6 +14,7 @@ from torch import Tensor
 from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, largest, powers_of_two, weighted
 
 SMALL = 2**18  # entries of a kernel, up to which oneDNN's gradient of grouped kernels is faster than patches
+AT_ONCE = 2**19  # entries of gradients that are made before they are written into a table
 SUMS = 12  # multiply-adds that summing a pair of pixels over the kernel costs
 
 
@@ -89,7 +90,12 @@ class ImageFactors(Part):
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Write the gradients into pieces of a table."""
-        (self.factors() if prod(self.shape) > SMALL else self.dense()).write(pieces)
+        if prod(self.shape) > SMALL:
+            self.factors().write(pieces)
+            return
+        size = max(1, AT_ONCE // self.entries)
+        for part in (slice(start, start + size) for start in range(0, len(self), size)):
+            self.of(part).dense().write([Piece(out[part], entries) for out, entries in pieces])
 
     def factors(self) -> GradientFactors:
         """Return the gradients as sums of outer products of δ and patches."""

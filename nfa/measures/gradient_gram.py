@@ -23,7 +23,7 @@ from nfa.workload import Batch, Workload
 BUDGET = 2**30  # bytes of gradients held at a time
 AT_ONCE = 2**25  # bytes of inputs and gradients of layers in one pass, which a processor's cache nearly holds
 FEW = 4  # examples on which a model is checked
-LEAST, MOST = 16, 512  # examples in one pass, if their gradients fit
+LEAST, MOST = 32, 512  # examples in one pass, if their gradients fit
 SHIFTS = 16  # groups of independent errors of sketches
 
 
@@ -68,6 +68,7 @@ class GradientGram:
         self.work = GramWork()
         self.sketches: Mapping[Region, Projection] = {}
         self.shifts: Float[Tensor, "g n n"] | None = None
+        self._used: list[Tensor] = []  # tables of the last checkpoint
         self._bytes: dict[int, tuple[int, int]] = {}  # of an example in a pass, and in a store, by number of sketches
 
     def trial(self, examples: int, batch: int) -> "GradientGram":
@@ -105,6 +106,7 @@ class GradientGram:
                 block = store.with_other(self._stored(self._store(rows, store), rows, size, gradients, passes), shifts)
                 found[:, held, rows], found[:, rows, held] = block, block.mT
             self._add_work(pairs=store.pairs, products=store.products)
+            self._used = store.tables.tables
         next(passes, None)
         self.shifts = found[1:] if self.sketches else None
         return found[0]
@@ -127,7 +129,8 @@ class GradientGram:
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
     def _store(self, rows: slice, like: GradientStore | None = None) -> GradientStore:
-        return GradientStore(rows.stop - rows.start, self.examples, self.sketches, like)
+        used = [] if like else self._used
+        return GradientStore(rows.stop - rows.start, self.examples, self.sketches, like, used)
 
     def _groups(self) -> int:
         """Return the number of shifts; there are fewer where they would take more memory than gradients."""

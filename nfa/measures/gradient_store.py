@@ -26,15 +26,23 @@ class GradientStore:
         of: The number of examples of the whole Gram matrix, on which the choice depends.
         sketches: The parameters whose gradients are sketched, and how.
         like: A store of other examples, whose choices this one follows, so that both can be multiplied.
+        used: Tables of an earlier store, which are used again.
 
     Attributes:
         pairs: The pairs of examples whose factors have been multiplied.
         products: The products of rows that are written out.
     """
 
-    def __init__(self, examples: int, of: int, sketches: Sketches, like: "GradientStore | None" = None) -> None:
+    def __init__(
+        self,
+        examples: int,
+        of: int,
+        sketches: Sketches,
+        like: "GradientStore | None" = None,
+        used: Sequence[Tensor] = (),
+    ) -> None:
         self.of, self.sketches = of, sketches
-        self.tables: GradientTables = GradientTables(examples, like.tables if like else None)
+        self.tables: GradientTables = GradientTables(examples, like.tables if like else None, used)
         self.scale = torch.ones(examples, dtype=torch.float64)
         self.pairs = self.products = 0
         self._in_pairs: set[Region] = like._in_pairs if like else set()
@@ -73,7 +81,7 @@ class GradientStore:
             The Gram matrix [n, n] in float64, followed by the shifts.
         """
         total = self.tables.gram()
-        self.products += len(total) * (len(total) + 1) // 2
+        self.products += total.numel()
         for index, (rows, a) in enumerate(self._kept):
             for columns, b in self._kept[index:]:
                 total[rows, columns] += self._multiplied(a, b, total[rows, columns])

@@ -35,6 +35,7 @@ from nfa.studies.alignment import alignment
 from nfa.workload import Batch, Workload
 
 TRIALS = ((4, 4), (8, 8), (4, 8), (12, 12))  # examples at a time, and in all; one trial more than there are unknowns
+GRAMS = (*TRIALS, (4, 12))  # of Gram matrices, which also take pairs of examples, multiplied in two ways
 OF_ROWS = ("h", "out_g", "out_h")  # of few examples, rows stand for the matrix
 Found = TypeVar("Found")
 Work = tuple[int, ...]  # how often each thing is done that takes the same operations every time
@@ -119,7 +120,7 @@ def directions_flops(analysis: GradientAnalysis, model: nn.Module) -> float | No
     def count(twin: nn.Module) -> float:
         evaluations: dict[Work, int] = {}
         grams: dict[Work, int] = {}
-        for size, n in TRIALS:
+        for size, n in GRAMS:
             batches, gram = _batches(workload, ids, size, n), analysis.gram.trial(n, size)
             evaluations[_passes(n, size)], _ = _tallied(partial(record_outputs, twin, workload, batches, losses))
             flops, _ = _tallied(partial(gram, twin))
