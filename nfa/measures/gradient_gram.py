@@ -20,7 +20,7 @@ from nfa.observe.name_patterns import matching
 from nfa.observe.parameter_regions import Region
 from nfa.workload import Batch, Workload
 
-BUDGET = 2**30  # bytes of gradients held at a time
+BUDGET = 2**31  # bytes of gradients held at a time
 AT_ONCE = 2**25  # bytes of inputs and gradients of layers in one pass, which a processor's cache nearly holds
 FEW = 4  # examples on which a model is checked
 LEAST, MOST = 32, 512  # examples in one pass, if their gradients fit
@@ -68,6 +68,7 @@ class GradientGram:
         self.work = GramWork()
         self.sketches: Mapping[Region, Projection] = {}
         self.shifts: Float[Tensor, "g n n"] | None = None
+        self._scales = False  # whether gradients are so small or large that products of float32 numbers are not exact
         self._used: list[Tensor] = []  # tables of the last checkpoint
         self._bytes: dict[int, tuple[int, int]] = {}  # of an example in a pass, and in a store, by number of sketches
 
@@ -94,11 +95,21 @@ class GradientGram:
         """
         self.work = GramWork()
         gradients = self.open(model, losses)
+        gradients.scales = self._scales or bool(self.sketches)
+        found, in_range = self._found(gradients, progress)
+        if not in_range and not gradients.scales:
+            self._scales = gradients.scales = True  # at the next checkpoints, too
+            found, _ = self._found(gradients, progress)
+        self.shifts = found[1:] if self.sketches else None
+        return found[0]
+
+    def _found(self, gradients: ExampleGradients, progress: str) -> tuple[Float[Tensor, "g n n"], bool]:
+        """Return the matrix, followed by the shifts of sketches, and whether float32 could hold all products."""
         size, group = self._sizes(gradients)
         n, shifts = len(self.ids), self._groups()
         found = torch.zeros(1 + shifts, n, n, dtype=torch.float64)
         groups = [slice(start, min(start + group, n)) for start in range(0, n, group)]
-        passes = iter(self._passes(groups, size, progress))
+        passes, in_range = iter(self._passes(groups, size, progress)), True
         for held in groups:
             store = self._stored(self._store(held), held, size, gradients, passes)
             found[:, held, held] = store.gram(shifts)
@@ -106,10 +117,9 @@ class GradientGram:
                 block = store.with_other(self._stored(self._store(rows, store), rows, size, gradients, passes), shifts)
                 found[:, held, rows], found[:, rows, held] = block, block.mT
             self._add_work(pairs=store.pairs, products=store.products)
-            self._used = store.tables.tables
+            self._used, in_range = store.tables.tables, in_range and store.in_range
         next(passes, None)
-        self.shifts = found[1:] if self.sketches else None
-        return found[0]
+        return found, in_range
 
     def open(self, model: nn.Module, losses: Losses | None = None) -> ExampleGradients:
         """Return what computes the gradients of a model; the first one is checked on a few examples."""

@@ -13,6 +13,7 @@ from nfa.maths.gradient_table import GradientTables
 from nfa.observe.example_gradients import BatchGradients
 from nfa.observe.parameter_regions import Region
 
+LEAST = 1e-26  # squared length of a gradient whose entries are multiplied in float32
 Parts = Mapping[Region, Sequence[Part]]
 Sketches = Mapping[Region, Projection]
 
@@ -31,6 +32,7 @@ class GradientStore:
     Attributes:
         pairs: The pairs of examples whose factors have been multiplied.
         products: The products of rows that are written out.
+        in_range: Whether the Gram matrix was made of numbers whose products float32 can hold.
     """
 
     def __init__(
@@ -45,6 +47,7 @@ class GradientStore:
         self.tables: GradientTables = GradientTables(examples, like.tables if like else None, used)
         self.scale = torch.ones(examples, dtype=torch.float64)
         self.pairs = self.products = 0
+        self.in_range = True
         self._in_pairs: set[Region] = like._in_pairs if like else set()
         self._kept: list[tuple[slice, Parts]] = []
         self._sketched: dict[Region, Tensor] = {}
@@ -85,6 +88,7 @@ class GradientStore:
         for index, (rows, a) in enumerate(self._kept):
             for columns, b in self._kept[index:]:
                 total[rows, columns] += self._multiplied(a, b, total[rows, columns])
+        self.in_range = _are_in_range(total.diagonal()[self.scale > 0])
         upper = total.triu()  # rounding is not symmetric
         found = self._with_sketches(self, upper + upper.triu(1).T, groups)
         return (found + found.mT) / 2
@@ -125,6 +129,11 @@ class GradientStore:
             for pair, shift in enumerate(paired_differences(products), place * BLOCKS // 2):
                 total[1 + pair % groups] += shift
         return self.scale[:, None] * total * other.scale
+
+
+def _are_in_range(squares: Float[Tensor, " n"]) -> bool:
+    """Tell whether squared lengths are far from where float32 numbers end; a length of 0 may be one that was lost."""
+    return bool(((squares > LEAST) & (squares < 1 / LEAST)).all())
 
 
 def in_pairs(parts: Sequence[Part], examples: int) -> list[Part] | None:

@@ -26,7 +26,7 @@ MODERATE = 30  # binary orders
 @dataclass(frozen=True)
 class BatchGradients:
     """Gradients γ_a = scale_a · (sum of the parts) by parameter; the scales are powers of two that keep the parts near
-    1.
+    1, and 0 for a loss without a gradient.
     """
 
     parts: Gradients
@@ -54,7 +54,8 @@ class ExampleGradients:
     """Compute `BatchGradients` of the named parameters.
 
     Without the `door` of another checkpoint, creating one runs `batch` (a few examples) with random cotangents.
-    `door.exact` names the parameters that no rule covers. `losses` returns one loss per example.
+    `door.exact` names the parameters that no rule covers. `losses` returns one loss per example. With the attribute
+    `scales`, gradients are scaled so that products of float32 numbers neither vanish nor overflow.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class ExampleGradients:
         losses: Losses | None = None,
         door: Door | None = None,
     ) -> None:
-        self.model, self.losses = model, losses or workload.losses
+        self.model, self.losses, self.scales = model, losses or workload.losses, True
         self.door = door or Door()
         self.reader = Reader(model, workload, names, self.door)
         self.guard = GradientDoor(self.reader)
@@ -86,7 +87,8 @@ class ExampleGradients:
             self._refuse(self.guard.check(batch, found.way) | found.unread)
             for name, values in self.single(batch, cotangent).items():
                 found.parts[self.reader.whole(name)] = [Dense(widened(values).reshape(len(batch), -1))]
-        return BatchGradients(found.parts, scale).scaled()
+        made = BatchGradients(found.parts, scale)
+        return made.scaled() if self.scales else made
 
     def _refuse(self, different: set[str]) -> None:
         if different:
@@ -95,7 +97,7 @@ class ExampleGradients:
             raise Refusal(got, allowed, "pad all examples to one length, or leave the parameter out")
 
     def _cotangent(self, outputs: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Return ∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two by which it was divided."""
+        """Return ∂ℓ_a/∂f(x_a) with entries near 1, and the powers of two by which it was divided; 0 where it is 0."""
         leaf = outputs.detach().requires_grad_()
         with torch.enable_grad():
             losses = per_example(self.losses(leaf.clone(), batch), batch)  # cloned because a loss may work in place
@@ -106,5 +108,6 @@ class ExampleGradients:
             allowed = "losses of the model's outputs and the targets"
             raise Refusal(got, allowed, "replace penalties on weights in the loss by the optimizer's weight decay")
         rows = (torch.zeros_like(leaf) if made[0] is None else made[0]).reshape(len(batch), -1)
-        scale = powers_of_two(rows.abs().amax(dim=1))
-        return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double()
+        sizes = rows.abs().amax(dim=1)
+        scale = powers_of_two(sizes)
+        return (rows / scale.unsqueeze(1)).reshape(outputs.shape), scale.double() * (sizes > 0)
