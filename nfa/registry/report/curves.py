@@ -56,7 +56,7 @@ def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
     each of equally long stretches between them.
 
     >>> kept(np.array([0.0, 1.0, 5.0, 2.0, -3.0, 1.0, 0.0, 4.0, 9.0]), 6).tolist()
-    [0, 2, 4, 6, 7, 8]
+    [0, 1, 2, 4, 7, 8]
     """
     if len(values) <= most:
         return np.arange(len(values))
