@@ -1,7 +1,7 @@
 """Which runs have logged the values of a run: itself, and its analyses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow.entities import Run
 
@@ -41,8 +41,16 @@ def measured(named: Sequence[Run]) -> list[MeasuredRun]:
     for run in sorted(named, key=is_analysis):  # an analysed run that is named itself has more series
         parent = parents.get(run.data.tags.get(PARENT, ""))
         for one in _analysed(run) if is_analysis(run) else _leaves(run, nested, parent):
-            found.setdefault(one.run.info.run_id, one)
+            run_id = one.run.info.run_id
+            found[run_id] = _with(found[run_id], one.holders) if run_id in found else one
     return list(found.values())
+
+
+def _with(one: MeasuredRun, more: Sequence[Run]) -> MeasuredRun:
+    """Return a run with more holders of its values: the run itself is the first, then the newest analysis."""
+    every = {holder.info.run_id: holder for holder in (*one.holders, *more)}
+    order = sorted(every.values(), key=lambda holder: (is_analysis(holder), -holder.info.start_time))
+    return replace(one, holders=tuple(order))
 
 
 def _leaves(run: Run, nested: Below, parent: Run | None) -> Iterator[MeasuredRun]:
