@@ -25,6 +25,10 @@ class ReadSeries:
 
     of_runs: Sequence[RunSeriesByKey]
 
+    def values(self, keys: Sequence[str]) -> dict[str, list[float]]:
+        """Return the values of all runs by key."""
+        return {key: [value for one in self.of_runs for value in one.get(key, {}).values()] for key in keys}
+
     def single(self, keys: Sequence[str]) -> list[str]:
         """Return those of the keys of which no run has more than one value."""
         return [key for key in keys if all(len(one.get(key, ())) < 2 for one in self.of_runs)]

@@ -1,6 +1,7 @@
 """Which series are on a page, in which sections, and how each is drawn."""
 
-from collections.abc import Iterator, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -43,6 +44,7 @@ SCALES = {
     "known share": "share in the known features",
 }
 HELD = ("lr", "learning_rate")  # last parts of keys whose values hold until the next step
+ROUNDING = 1e-5  # by which a value may be beyond a limit in single precision
 UNITS = {"accuracy": "share of examples", "pearson": "Pearson's r"}
 
 
@@ -68,6 +70,16 @@ class ShownKeys:
             [*self.left_out, *([f"A curve of {said}"] if single else [])],
             self.bare,
         )
+
+    def within_limits_of(self, values: Mapping[str, Collection[float]]) -> "ShownKeys":
+        """Return these keys with those limits that all values of keys of the same scale keep."""
+        of_scale: dict[tuple[str, str], list[float]] = {}
+        for key in self.keys:
+            of_scale.setdefault((key["relation"], key["axis"]), []).extend(values.get(key["key"], ()))
+        keys: list[PageKey] = [
+            {**key, "limits": kept_limits(key["limits"], of_scale[key["relation"], key["axis"]])} for key in self.keys
+        ]
+        return replace(self, keys=keys)
 
     @property
     def names(self) -> list[str]:
@@ -231,6 +243,20 @@ def _axis(key: str, relation: str, reported: Reported) -> str:
 def loss_kinds(reported: Reported) -> list[str]:
     """Return which losses the runs were trained with, as far as their parameters tell."""
     return sorted({text for one in reported.runs if (text := one.parameters.get("loss", ""))})
+
+
+def kept_limits(limits: Sequence[float | None], values: Collection[float]) -> list[float | None]:
+    """Return limits without those that one of the values does not keep: a run of others may log accuracy in per cent.
+
+    >>> kept_limits([0, 1], [0.5, 1.0]), kept_limits([0, 1], [50.0, 95.0]), kept_limits([0, None], [-1.0])
+    ([0, 1], [0, None], [None, None])
+    """
+    least, greatest = limits
+    low, high = min(values, default=math.inf) + ROUNDING, max(values, default=-math.inf) - ROUNDING
+    return [
+        None if least is None or low < least else least,
+        None if greatest is None or high > greatest else greatest,
+    ]
 
 
 def limits_of(key: str) -> list[float | None]:

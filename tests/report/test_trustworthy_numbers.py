@@ -1,0 +1,58 @@
+"""`report`: what is possible, which runs a mean is over, and digits that survive."""
+
+from typing import Any
+
+import pytest
+
+import nfa
+from tests.support.logged_runs import analysis, logged
+from tests.support.report_pages import decoded, said, series
+
+pytestmark = pytest.mark.usefixtures("store")
+LOSS = {"val/loss": {0: 2.0, 1: 1.0}}
+
+
+# ---- what is possible
+
+
+@pytest.mark.parametrize(
+    ("key", "values", "limits"),
+    [
+        ("val/accuracy", (50.0, 95.0), [0, None]),
+        ("val/loss", (-1.0, -3.7), [None, None]),
+        ("flow/x", (-1.0, 2.0), [None, None]),
+        ("layer_0/agop_nfm", (0.5, 1.5), [0, None]),
+        ("val/accuracy", (0.5, 1.0), [0, 1]),
+    ],
+)
+def test_a_limit_is_only_given_where_the_values_of_all_runs_keep_it(
+    key: str, values: tuple[float, float], limits: list[float | None], page: Any
+) -> None:
+    usual, other = logged({key: {0: 0.5, 1: 0.75}}, seed=1), logged({key: dict(enumerate(values))}, tags={})
+    (found,) = page(f"{usual},{other}")["numbers"]["keys"]
+    assert found["limits"] == limits
+
+
+def test_keys_of_one_scale_keep_the_same_limits(page: Any) -> None:
+    made = page(logged({"a/agop_nfm": {0: 0.5, 1: 0.5}, "b/agop_nfm": {0: 1.5, 1: 1.5}}))
+    assert [key["limits"] for key in made["numbers"]["keys"]] == [[0, None], [0, None]]
+
+
+def test_an_interval_in_words_is_not_cut_at_a_limit_that_the_values_do_not_keep(page: Any) -> None:
+    run_ids = [logged({"val/loss": {3: value}}, seed=seed) for seed, value in enumerate((-1.0, -2.0, -3.0))]
+    assert "-2 (-4.48 to 0.484, 95 % t-interval over 3 runs)" in said(page(",".join(run_ids)))
+
+
+# ---- which runs have logged the values
+
+
+def test_several_analyses_of_a_run_have_all_their_values(page: Any) -> None:
+    run_id = logged(LOSS)
+    first = analysis({"layer_0/g_vs_h": {0: 0.25, 1: 0.5}}, run_id)
+    second = analysis({"layer_0/agop_nfm": {0: 0.125, 1: 0.5}, "layer_0/g_vs_h": {0: 0.75, 1: 0.75}}, run_id)
+    for named in (f"{first},{second}", f"{second},{first}", "tags.`nfa.entrypoint` = 'analyze'"):
+        made = page(named)
+        assert made["numbers"]["runs"][0]["holders"] == [second, first]
+        assert set(made["numbers"]["latest"]["values"]) == {"layer_0/g_vs_h", "layer_0/agop_nfm"}
+        assert series(made, "layer_0/g_vs_h") == {0: 0.75, 1: 0.75}
+    assert {row.key for row in nfa.results([first, second])} == {"layer_0/g_vs_h", "layer_0/agop_nfm"}
