@@ -23,7 +23,7 @@ from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
 from tests.support.processes import environment_of_tests
-from tests.support.report_pages import close, decoded, report_run, said, series
+from tests.support.shown_pages import close, decoded, report_run, said, series
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
@@ -45,7 +45,7 @@ def test_the_numbers_of_the_page_are_those_that_were_logged(page: Any) -> None:
     assert (run["id"], run["name"], run["seed"], run["status"], run["unit"]) == (
         run_id,
         "a name",
-        7,
+        "7",
         "finished",
         "epoch",
     )

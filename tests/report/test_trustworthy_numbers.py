@@ -6,7 +6,7 @@ import pytest
 
 import nfa
 from tests.support.logged_runs import analysis, logged
-from tests.support.report_pages import decoded, said, series
+from tests.support.shown_pages import decoded, said, series
 
 pytestmark = pytest.mark.usefixtures("store")
 LOSS = {"val/loss": {0: 2.0, 1: 1.0}}
@@ -56,3 +56,15 @@ def test_several_analyses_of_a_run_have_all_their_values(page: Any) -> None:
         assert set(made["numbers"]["latest"]["values"]) == {"layer_0/g_vs_h", "layer_0/agop_nfm"}
         assert series(made, "layer_0/g_vs_h") == {0: 0.75, 1: 0.75}
     assert {row.key for row in nfa.results([first, second])} == {"layer_0/g_vs_h", "layer_0/agop_nfm"}
+
+
+# ---- digits
+
+
+def test_steps_and_seeds_are_whole_numbers_to_the_last_digit(page: Any) -> None:
+    steps = [16777217, 16777218, 2**40 + 1]
+    seed = 2**60 + 1
+    made = page(logged({"val/loss": dict.fromkeys(steps, 1.0)}, seed=seed))
+    assert list(series(made, "val/loss")) == steps
+    assert decoded(made["numbers"]["latest"]["steps"]["val/loss"]) == [2**40 + 1]
+    assert made["numbers"]["runs"][0]["seed"] == str(seed)

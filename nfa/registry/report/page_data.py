@@ -15,7 +15,7 @@ class PageRun(TypedDict):
     id: str
     name: str
     variant: str
-    seed: int | None
+    seed: str | None  # as it was logged: a script has no whole numbers beyond 2^53
     entrypoint: str
     status: str
     started: str  # ISO 8601, UTC

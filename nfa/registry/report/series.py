@@ -111,7 +111,7 @@ def page_run(one: ReportedRun) -> PageRun:
         "id": one.id,
         "name": one.name,
         "variant": one.variant,
-        "seed": one.seed,
+        "seed": None if one.seed is None else str(one.seed),
         "entrypoint": tags.get("nfa.entrypoint", ""),
         "status": status(one),
         "started": datetime.fromtimestamp(info.start_time / 1000, UTC).isoformat(timespec="seconds"),
