@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BESIDE: dict[str, Any] = {end: end.removeprefix("_") for end in SUFFIXES}  # the names in a curve
 MOST_VALUES = 1_600_000  # of all curves of a page together
+ROUNDING = 1e-5  # a cosine in float32 may be as much above 1
 FEWEST_POINTS, MOST_POINTS = 20, 2000  # of a curve
 
 
@@ -98,6 +99,20 @@ def _curve(values: Series, beside: Mapping[Any, Series], steps: Steps, most: int
     for name, level in beside.items():
         found[name] = encoded(level.get(step) for step in at)  # type: ignore[literal-required]
     return {**found, "points": len(order)} if len(at) < len(order) else found
+
+
+def kept_by(limits: Limits, values: Iterable[float]) -> list[float | None]:
+    """Return those of the limits that all values keep, up to rounding; values of another scale have other limits.
+
+    >>> kept_by([0, 1], [0.2, 0.9]), kept_by([0, 1], [50.0, 95.0])
+    ([0, 1], [0, None])
+    """
+    known = [*values] or [0.0]
+    (least, greatest), low, high = limits, min(known), max(known)
+    return [
+        None if least is None or low < least - ROUNDING else least,
+        None if greatest is None or high > greatest + ROUNDING else greatest,
+    ]
 
 
 def within(interval: Interval, limits: Limits) -> Interval:

@@ -1,0 +1,50 @@
+"""What the page draws, tells and exports of its numbers, in Chromium: nothing that was not logged, and nothing cut off."""
+
+import csv
+import io
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from nfa.registry.report.page_data import Curve, Page
+from tests.support.report_pages import STEPS, a_page, numbers_of
+
+pytestmark = pytest.mark.slow
+
+Show = Callable[[Page], Any]
+
+
+def with_values(page: Page, key: str, *values: list[float], **beside: list[float]) -> Page:
+    """The page with these values of a key, a list for each run."""
+    parts: Any = {name: numbers_of(of) for name, of in beside.items()}
+    page["numbers"]["curves"][key] = [Curve(steps=0, values=numbers_of(of), **parts) for of in values]
+    return page
+
+
+def ends(driver: Any, key: str) -> Any:
+    return driver.execute_script("return scalesOf([panelOf(arguments[0], shownItems(), items())])", key)
+
+
+@pytest.mark.parametrize(("key", "values"), [("val/accuracy", (50.0, 95.0)), ("val/loss", (-1.0, -3.7))])
+def test_an_axis_holds_all_values_also_those_beyond_the_limits_of_their_key(
+    key: str, values: tuple[float, float], show: Show
+) -> None:
+    first, last = values
+    series = [first + (last - first) * place / (len(STEPS) - 1) for place in range(len(STEPS))]
+    driver = show(with_values(a_page(seeds=1, sites=1, variants=["one"]), key, series))
+    found = ends(driver, key)
+    assert found["y"][0] <= min(values) < max(values) <= found["y"][1]
+    assert not found["log"]
+
+
+def test_nothing_is_drawn_outside_of_its_panel(show: Show) -> None:
+    driver = show(a_page())
+    free = driver.execute_script(
+        "return [...document.querySelectorAll('#sections figure svg[aria-label^=Curves]')].flatMap((svg) =>"
+        " [...svg.querySelectorAll('g')].filter((one) => /^(area|line|dot|rule)$/.test(one.ariaLabel))"
+        ".map((one) => one.hasAttribute('clip-path') || one.querySelector('[clip-path]') !== null))"
+    )
+    assert len(free) > 100
+    assert all(free)
