@@ -48,3 +48,18 @@ def test_nothing_is_drawn_outside_of_its_panel(show: Show) -> None:
     )
     assert len(free) > 100
     assert all(free)
+
+
+def test_a_band_that_reaches_zero_is_widest_on_a_logarithmic_axis(show: Show) -> None:
+    count = len(STEPS)
+    falling = [1 / (1 + place) for place in range(count)]
+    page = with_values(a_page(seeds=1, sites=1, variants=["one"]), "val/loss", falling, se=[0.1] * count)
+    driver = show(page)
+    rows = driver.execute_script(
+        "const panel = panelOf('val/loss', shownItems(), items()); const foot = scalesOf([panel]).y[0];"
+        " return panel.series[0].points.map((row) => ({ ...positiveOf(row, foot), foot, was: row.low }))"
+    )
+    assert min(row["was"] for row in rows) <= 0
+    for row in rows:
+        assert row["low"] == pytest.approx(row["was"] if row["was"] > 0 else row["foot"])
+        assert row["high"] == pytest.approx(row["value"] + 0.2)

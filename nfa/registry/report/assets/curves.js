@@ -158,9 +158,9 @@ function quantileMarks(rows) {
 }
 
 /** A text for one who points at a value. */
-function pointer(panel) {
+function pointer(panel, log) {
   const points = panel.series.flatMap(({ item, points: own }) =>
-    own.filter((point) => Number.isFinite(point.value)).map((point) => ({ ...point, title: tipOf(item, point) })));
+    own.filter(({ value }) => Number.isFinite(value) && (value > 0 || !log)).map((point) => ({ ...point, title: tipOf(item, point) })));
   return Plot.tip(points, Plot.pointer({ x: "step", y: "value", title: "title", fill: "var(--paper)", maxRadius: 25 }));
 }
 
@@ -175,9 +175,9 @@ function wholeTicks([from, to], width) {
   return d3.ticks(from, to, width / 55).filter(Number.isInteger);
 }
 
-/** Draws a panel; a logarithmic axis leaves out what is not above zero. */
+/** Draws a panel; a logarithmic axis leaves out values that are not above zero, and bands that reach there end at its foot. */
 function curvesSvg(panel, scales, size) {
-  const inside = (rows) => (scales.log ? rows.map(positiveOf) : rows);
+  const inside = (rows) => (scales.log ? rows.map((row) => positiveOf(row, scales.y[0])) : rows);
   const series = panel.series.map(({ item, points, members }) => ({ item, points: inside(points), members: members.map(inside) }));
   const svg = Plot.plot({
     width: size.width, height: size.height, marginLeft: 50, marginRight: 12, marginTop: 8, marginBottom: 34, inset: 4,
@@ -185,7 +185,7 @@ function curvesSvg(panel, scales, size) {
     y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: 5, tickFormat: scales.log ? "~g" : undefined },
     marks: [
       ...series.flatMap(chanceMarks), ...quantileMarks(inside(panel.quantiles)),
-      ...series.flatMap((one, order) => marksOf(one, order, panel.about)), pointer({ ...panel, series }),
+      ...series.flatMap((one, order) => marksOf(one, order, panel.about)), pointer(panel, scales.log),
     ],
   });
   svg.setAttribute("role", "img");
@@ -193,8 +193,14 @@ function curvesSvg(panel, scales, size) {
   return svg;
 }
 
-function positiveOf(row) {
-  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, name !== "step" && value <= 0 ? NaN : value]));
+const LOWER_ENDS = { low: "high", chanceLow: "chanceHigh", lowest: "highest" }; // of bands, with their upper ends
+
+function positiveOf(row, foot) {
+  const positive = ([name, value]) => {
+    if (name === "step" || !(value <= 0)) return [name, value];
+    return [name, row[LOWER_ENDS[name]] > 0 ? foot : NaN];
+  };
+  return Object.fromEntries(Object.entries(row).map(positive));
 }
 
 /** What the steps are counted in. */
