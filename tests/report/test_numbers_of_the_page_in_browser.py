@@ -2,12 +2,13 @@
 
 import csv
 import io
-import math
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
+from nfa.registry.report.curves import encoded
 from nfa.registry.report.page_data import Curve, Page
 from tests.support.report_pages import STEPS, a_page, numbers_of
 
@@ -63,3 +64,29 @@ def test_a_band_that_reaches_zero_is_widest_on_a_logarithmic_axis(show: Show) ->
     for row in rows:
         assert row["low"] == pytest.approx(row["was"] if row["was"] > 0 else row["foot"])
         assert row["high"] == pytest.approx(row["value"] + 0.2)
+
+
+def test_exported_numbers_have_the_digits_that_tell_them_apart(show: Show) -> None:
+    driver = show(a_page(seeds=1, sites=1))
+    values = [0.1, 1 / 3, 16777217, 1234567890, 12345671, -5, 1e-30, 3e38, 123456.789]
+    text = driver.execute_script(
+        "return arguments[0].map((one) => exact(Math.abs(one % 1) ? Math.fround(one) : one))", values
+    )
+    assert [float(np.float32(one)) for one in text] == [float(np.float32(one)) for one in values]
+    assert text[:6] == ["0.1", "0.333333343", "16777217", "1234567890", "12345671", "-5"]
+
+
+def test_whole_numbers_are_shown_and_exported_as_they_were_logged(show: Show) -> None:
+    page = a_page(seeds=1, sites=1, variants=["one"])
+    page["numbers"]["latest"]["values"]["tokens"] = encoded([1234567890])
+    page["numbers"]["latest"]["steps"]["tokens"] = encoded([16777217])
+    page["numbers"]["steps"][0][-1] = 12345678
+    driver = show(page)
+    driver.execute_script("TABLE.keys = ['tokens', 'val/loss']; drawTable()")
+    cells = driver.execute_script(
+        "return [...document.querySelectorAll('#values-table td.number')].map((one) => one.textContent)"
+    )
+    rows = driver.execute_script("return csvOf(valuesTable('csv'))")
+    (row,) = csv.DictReader(io.StringIO(rows))
+    assert cells[0] == "1234567890step 16777217"
+    assert (row["tokens"], row["tokens step"], row["val/loss step"]) == ("1234567890", "16777217", "12345678")

@@ -43,13 +43,16 @@ class Steps:
 
 
 def encoded(values: Iterable[float | None]) -> Numbers:
-    """Return numbers as a page holds them; None becomes NaN.
+    """Return numbers as a page holds them; None becomes NaN. Whole numbers stay what they are.
 
-    >>> encoded([1.0, None])
-    'AACAPwAAwH8='
+    >>> encoded([1.0, None]), encoded([16777217])
+    ('AACAPwAAwH8=', '8:AAAAEAAAcEE=')
     """
-    array = np.array([np.nan if value is None else value for value in values], dtype="<f4")
-    return base64.b64encode(array.tobytes()).decode("ascii")
+    array = np.array([np.nan if value is None else value for value in values], dtype="<f8")
+    single = array.astype("<f4")
+    if np.any((single != array) & (np.floor(array) == array)):
+        return f"8:{base64.b64encode(array.tobytes()).decode('ascii')}"
+    return base64.b64encode(single.tobytes()).decode("ascii")
 
 
 def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
