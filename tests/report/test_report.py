@@ -69,6 +69,18 @@ def test_errors_and_levels_stand_beside_their_values(page: Any) -> None:
         assert series(made, key["key"], of=end.removeprefix("_")) == {0: value, 4: value}
 
 
+@pytest.mark.parametrize(
+    ("values", "limits"), [((0.2, 0.9), [0, 1]), ((50.0, 95.0), [0, None]), ((-3.0, 0.5), [None, 1])]
+)
+def test_a_limit_of_a_key_holds_only_where_all_runs_keep_it(
+    values: tuple[float, float], limits: list[float | None], page: Any
+) -> None:
+    kept = logged({"val/accuracy": {0: 0.1, 1: 0.2}})
+    other = logged({"val/accuracy": dict(enumerate(values))})
+    (key,) = page(f"{kept},{other}")["numbers"]["keys"]
+    assert key["limits"] == limits
+
+
 def test_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> None:
     run_id = logged(LOSS)
     analysed = analysis({"layer_0/g_vs_h": {0: 0.25, 1: 0.5}}, run_id)

@@ -1,12 +1,12 @@
 """What a page holds: the words that its template writes, and the numbers that its script draws.
 
-Numbers are arrays of float32 in little-endian order, in base64; NaN stands for a value that does not exist. Every list
-"of each run" is in the order of `runs`, every list "of each group" in that of `groups`.
+Numbers are arrays of float32 in little-endian order, in base64; of float64 after "8:", where float32 would change a whole
+number. NaN stands for a value that does not exist. Every list "of each run" is in the order of `runs`, every list "of each group" in that of `groups`.
 """
 
 from typing import NotRequired, TypedDict
 
-Numbers = str  # float32, little-endian, base64
+Numbers = str  # float32, or float64 after "8:"; little-endian, base64
 
 
 class PageRun(TypedDict):

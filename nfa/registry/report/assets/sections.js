@@ -122,7 +122,7 @@ function legend(keys, shown) {
     has("se") ? `Bands of ${has("low") ? "single runs" : "lines"}: ± 2 standard errors${has("unbiased") ? " around the unbiased value" : ""}.` : "",
     has("chance") ? "Grey: level of chance ± 2 standard deviations." : "",
     has("shared") ? "Dotted: level of shared weights." : "",
-    keys.some((key) => aboutKey(key).logarithmic) ? "A logarithmic axis leaves out what is not above zero." : "",
+    keys.some((key) => aboutKey(key).logarithmic) ? "A logarithmic axis leaves out what is not above zero; a band that reaches there ends at the foot of the axis." : "",
     has("points") ? "Some series have more values than are drawn: of each stretch the lowest and the highest are kept." : "",
     all > MOST ? `Grey bands: lowest to highest, 10 to 90 %, and the median of all ${all} ${STATE.folded ? "groups" : "runs"}; lines: those that are ticked in the table of values.` : "",
   ];

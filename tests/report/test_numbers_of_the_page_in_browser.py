@@ -1,0 +1,92 @@
+"""What the page draws, tells and exports of its numbers, in Chromium: nothing that was not logged, and nothing cut off."""
+
+import csv
+import io
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nfa.registry.report.curves import encoded
+from nfa.registry.report.page_data import Curve, Page
+from tests.support.report_pages import STEPS, a_page, numbers_of
+
+pytestmark = pytest.mark.slow
+
+Show = Callable[[Page], Any]
+
+
+def with_values(page: Page, key: str, *values: list[float], **beside: list[float]) -> Page:
+    """The page with these values of a key, a list for each run."""
+    parts: Any = {name: numbers_of(of) for name, of in beside.items()}
+    page["numbers"]["curves"][key] = [Curve(steps=0, values=numbers_of(of), **parts) for of in values]
+    return page
+
+
+def ends(driver: Any, key: str) -> Any:
+    return driver.execute_script("return scalesOf([panelOf(arguments[0], shownItems(), items())])", key)
+
+
+@pytest.mark.parametrize(("key", "values"), [("val/accuracy", (50.0, 95.0)), ("val/loss", (-1.0, -3.7))])
+def test_an_axis_holds_all_values_also_those_beyond_the_limits_of_their_key(
+    key: str, values: tuple[float, float], show: Show
+) -> None:
+    first, last = values
+    series = [first + (last - first) * place / (len(STEPS) - 1) for place in range(len(STEPS))]
+    driver = show(with_values(a_page(seeds=1, sites=1, variants=["one"]), key, series))
+    found = ends(driver, key)
+    assert found["y"][0] <= min(values) < max(values) <= found["y"][1]
+    assert not found["log"]
+
+
+def test_nothing_is_drawn_outside_of_its_panel(show: Show) -> None:
+    driver = show(a_page())
+    free = driver.execute_script(
+        "return [...document.querySelectorAll('#sections figure svg[aria-label^=Curves]')].flatMap((svg) =>"
+        " [...svg.querySelectorAll('g')].filter((one) => /^(area|line|dot|rule)$/.test(one.ariaLabel))"
+        ".map((one) => one.hasAttribute('clip-path') || one.querySelector('[clip-path]') !== null))"
+    )
+    assert len(free) > 100
+    assert all(free)
+
+
+def test_a_band_that_reaches_zero_is_widest_on_a_logarithmic_axis(show: Show) -> None:
+    count = len(STEPS)
+    falling = [1 / (1 + place) for place in range(count)]
+    page = with_values(a_page(seeds=1, sites=1, variants=["one"]), "val/loss", falling, se=[0.1] * count)
+    driver = show(page)
+    rows = driver.execute_script(
+        "const panel = panelOf('val/loss', shownItems(), items()); const foot = scalesOf([panel]).y[0];"
+        " return panel.series[0].points.map((row) => ({ ...positiveOf(row, foot), foot, was: row.low }))"
+    )
+    assert min(row["was"] for row in rows) <= 0
+    for row in rows:
+        assert row["low"] == pytest.approx(row["was"] if row["was"] > 0 else row["foot"])
+        assert row["high"] == pytest.approx(row["value"] + 0.2)
+
+
+def test_exported_numbers_have_the_digits_that_tell_them_apart(show: Show) -> None:
+    driver = show(a_page(seeds=1, sites=1))
+    values = [0.1, 1 / 3, 16777217, 1234567890, 12345671, -5, 1e-30, 3e38, 123456.789]
+    text = driver.execute_script(
+        "return arguments[0].map((one) => exact(Math.abs(one % 1) ? Math.fround(one) : one))", values
+    )
+    assert [float(np.float32(one)) for one in text] == [float(np.float32(one)) for one in values]
+    assert text[:6] == ["0.1", "0.333333343", "16777217", "1234567890", "12345671", "-5"]
+
+
+def test_whole_numbers_are_shown_and_exported_as_they_were_logged(show: Show) -> None:
+    page = a_page(seeds=1, sites=1, variants=["one"])
+    page["numbers"]["latest"]["values"]["tokens"] = encoded([1234567890])
+    page["numbers"]["latest"]["steps"]["tokens"] = encoded([16777217])
+    page["numbers"]["steps"][0][-1] = 12345678
+    driver = show(page)
+    driver.execute_script("TABLE.keys = ['tokens', 'val/loss']; drawTable()")
+    cells = driver.execute_script(
+        "return [...document.querySelectorAll('#values-table td.number')].map((one) => one.textContent)"
+    )
+    rows = driver.execute_script("return csvOf(valuesTable('csv'))")
+    (row,) = csv.DictReader(io.StringIO(rows))
+    assert cells[0] == "1234567890step 16777217"
+    assert (row["tokens"], row["tokens step"], row["val/loss step"]) == ("1234567890", "16777217", "12345678")
