@@ -5,7 +5,7 @@ import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,6 @@ from nfa.errors import Refusal
 from nfa.maths.statistics import t_interval
 from nfa.registry import tracking
 from nfa.registry.report.config import ReportConfig
-from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged

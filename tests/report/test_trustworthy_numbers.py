@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 import nfa
+from nfa.registry import tracking
+from nfa.registry.tracking.store import client
 from tests.support.logged_runs import analysis, logged
 from tests.support.shown_pages import decoded, said, series
 
@@ -68,3 +70,41 @@ def test_steps_and_seeds_are_whole_numbers_to_the_last_digit(page: Any) -> None:
     assert list(series(made, "val/loss")) == steps
     assert decoded(made["numbers"]["latest"]["steps"]["val/loss"]) == [2**40 + 1]
     assert made["numbers"]["runs"][0]["seed"] == str(seed)
+
+
+# ---- in the same way in all runs of a group
+
+
+def measured(run_id: str, value: float, centre: str = "none", key: str = "layer_0/g_vs_h", **stated: object) -> str:
+    """An analysis of a run with a value, and a config.json that states how it was measured."""
+    made = analysis({key: {0: value, 1: value}, f"{key}_chance": {0: 0.125, 1: 0.125}}, run_id)
+    tracking.put_json(client().get_run(made), "config.json", {"conventions": {"centre": centre, **stated}})
+    return made
+
+
+def test_a_mean_is_over_values_that_were_measured_in_the_same_way(page: Any) -> None:
+    run_ids = [logged(LOSS, f"seed {seed}", seed=seed) for seed in range(3)]
+    for run_id, value in zip(run_ids, (0.25, 0.5, 0.75), strict=True):
+        measured(run_id, value)
+    other = measured(run_ids[0], 1.0, centre="entry")
+    made = page(",".join(run_ids))
+    assert series(made, "layer_0/g_vs_h") == {0: 0.25, 1: 0.25}
+    assert series(made, "layer_0/g_vs_h", kind="means") == {0: 0.5, 1: 0.5}
+    assert "measured in different ways" not in said(made)
+    assert f"analyze: centre: entry, in seed 0 (analysis {other[:8]})" in said(made)
+    assert series(page(run_ids[0]), "layer_0/g_vs_h") == {0: 1.0, 1: 1.0}, "alone, the newest analysis counts"
+
+
+def test_values_that_were_measured_in_different_ways_have_no_mean_and_the_page_says_so(page: Any) -> None:
+    run_ids = [logged(LOSS, f"seed {seed}", seed=seed) for seed in range(3)]
+    for run_id, centre, examples in zip(run_ids, ("entry", "none", "none"), (500, 500, 200), strict=True):
+        measured(run_id, 0.5, centre, examples=examples)
+    made = page(",".join(run_ids))
+    (group,) = made["numbers"]["groups"]
+    assert group["apart"] == ["layer_0/g_vs_h"]
+    assert made["numbers"]["means"]["layer_0/g_vs_h"] == [None]
+    assert made["numbers"]["means"]["val/loss"] != [None]
+    ways = "seed 0: centre entry, examples 500; seed 1: centre none, examples 500; seed 2: centre none, examples 200"
+    told = "layer_0/g_vs_h of all runs: measured in different ways, so there is no mean over these runs"
+    assert f"{told} ({ways})." in said(made)
+    assert "Alignment" not in dict(made["words"]["verdicts"])

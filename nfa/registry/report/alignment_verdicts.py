@@ -24,7 +24,7 @@ def alignment(reported: Reported) -> Iterator[Line]:
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
         for relation in RELATIONS:
-            keys = sites_keys(runs, relation)
+            keys = [key for key in sites_keys(runs, relation) if key not in reported.without_mean(name)]
             if keys:
                 yield from _of_relation(name, runs, relation, keys)
 

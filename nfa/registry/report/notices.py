@@ -1,12 +1,15 @@
 """What a reader has to know beside the numbers: conventions, failures, and what is missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from nfa.plain_text import counted
+from nfa.registry import tracking
+from nfa.registry.report.agreement import told_apart
 from nfa.registry.report.alignment_verdicts import sites_keys
 from nfa.registry.report.page_data import Line
-from nfa.registry.report.reported import Reported, ReportedRun, is_training
+from nfa.registry.report.reported import Apart, Reported, ReportedRun, is_training
 from nfa.registry.report.scores import SPLITS
 from nfa.registry.report.series import ReadSeries, status
 from nfa.registry.report.shown_keys import loss_kinds
@@ -21,24 +24,46 @@ SIGNS = (
     "logged, that is compared with the levels."
 )
 NAMED = 6  # runs that a sentence names
+MOST_STATING = 200  # runs whose conventions are read
+
+
+class Stating(NamedTuple):
+    """A run that may state conventions: the run whose values it holds, its id, what it is, and whether it analyses."""
+
+    run: ReportedRun
+    id: str
+    kind: str
+    analysis: bool
 
 
 def conventions(reported: Reported) -> list[Line]:
-    """Return how values were measured, each convention once, with a run that states it."""
-    found: dict[str, Line] = {}
-    for run_id, kind in _stating(reported):
-        for name, said in ((reported.config(run_id) or {}).get("conventions") or {}).items():
-            text = f"{kind}: {name.replace('_', ' ')}: {said}"
-            found.setdefault(text, line(text, run_id, "config.json"))
+    """Return how values were measured, each convention once with a run that states it, or all who differ in it."""
+    found: dict[str, dict[str, list[Stating]]] = {}
+    for one in _stating(reported):
+        stated = (reported.config(one.id) or {}).get("conventions") or {}
+        for name, said in stated.items():
+            found.setdefault(f"{one.kind}: {name.replace('_', ' ')}", {}).setdefault(str(said), []).append(one)
     signs = [line(SIGNS)] if any(one.owners for one in reported.runs) else []
-    return [*signs, *found.values()]
+    return [*signs, *(told for name, of in found.items() for told in _convention(name, of))]
 
 
-def _stating(reported: Reported) -> Iterator[tuple[str, str]]:
-    """Yield a run of each group and its analyses, with what they are."""
-    for places in [*reported.groups.values()][:MOST_LINES]:
-        for holder in reported.runs[places[0]].measured.holders:
-            yield holder.info.run_id, str(holder.data.tags.get("nfa.entrypoint", "run"))
+def _convention(name: str, of: Mapping[str, Sequence[Stating]]) -> Iterator[Line]:
+    """Yield a convention; where analyses differ in it, which of them have which."""
+    for said, stating in of.items():
+        which = [f"{one.run.name} (analysis {one.id[:8]})" if one.analysis else one.run.name for one in stating]
+        told = f", in {_some(which)}" if len(of) > 1 else ""
+        ids = [one.id for one in stating][: NAMED if told else 1]
+        yield line(f"{name}: {said}{told}", ",".join(ids), "config.json")
+
+
+def _stating(reported: Reported) -> Iterator[Stating]:
+    """Yield the runs that hold the values, as far as their number allows to read what they say of themselves."""
+    stating = (
+        Stating(one, holder.info.run_id, str(holder.data.tags.get("nfa.entrypoint", "run")), tracking.is_analysis(holder))
+        for one in reported.runs
+        for holder in one.measured.holders
+    )
+    yield from islice(stating, MOST_STATING)
 
 
 def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
@@ -49,6 +74,7 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_losses(reported),
         *_short(reported, read_series),
         *_undefined(reported),
+        *_apart(reported),
         *_examples(reported),
         *_seeds(reported),
         *_selected(reported),
@@ -112,6 +138,20 @@ def _undefined(reported: Reported) -> Iterator[Line]:
                 yield line(f"{one.name}: {said}. It is absent, not 0.", one.holder_of(of[0]), f"*/{name}")
 
 
+def _apart(reported: Reported) -> Iterator[Line]:
+    """Yield what the runs of a group have measured in different ways."""
+    for name, apart in [*reported.apart.items()][:MOST_LINES]:
+        alike: dict[tuple[tuple[str, str], ...], list[Apart]] = {}
+        for one in apart:
+            alike.setdefault(tuple((told, _named(runs)) for told, runs in told_apart(one.ways)), []).append(one)
+        for told, several in alike.items():
+            ways = "; ".join(f"{runs}: {way}" for way, runs in told)
+            keys = _some([one.key for one in several], "keys")
+            said = f"{keys} of {name}: measured in different ways, so there is no mean over these runs ({ways})"
+            ids = [one.holder_of(several[0].key) for runs in several[0].ways.values() for one in runs]
+            yield line(f"{said}.", ",".join(ids[:NAMED]), keys)
+
+
 def _examples(reported: Reported) -> Iterator[Line]:
     """Yield analyses of few examples."""
     for one in reported.runs[:MOST_LINES]:
@@ -141,8 +181,12 @@ def _selected(reported: Reported) -> Iterator[Line]:
 
 
 def _named(runs: Sequence[ReportedRun]) -> str:
-    shown = ", ".join(one.name for one in runs[:NAMED])
-    return shown + (f" and {len(runs) - NAMED:,} more runs" if len(runs) > NAMED else "")
+    return _some([one.name for one in runs])
+
+
+def _some(names: Sequence[str], what: str = "runs") -> str:
+    """Return the first of some names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more {what}" if len(names) > NAMED else "")
 
 
 def _ids(runs: Sequence[ReportedRun]) -> str:

@@ -32,6 +32,7 @@ class PageGroup(TypedDict):
 
     name: str
     runs: list[int]
+    apart: NotRequired[list[str]]  # keys that its runs have measured in different ways: they have no mean
 
 
 class PageKey(TypedDict):

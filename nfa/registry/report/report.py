@@ -12,6 +12,7 @@ from nfa.registry import tracking
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.commands import command
 from nfa.registry.descriptions import describe_end, describe_start
+from nfa.registry.report.agreement import agreeing
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
@@ -37,7 +38,7 @@ SPACE = 64 * 2**20
 
 def report(config: ReportConfig) -> None:
     """Make the page of `config.run_id` in a run of its own, and link it from the runs that it is about."""
-    reported = find(config.run_id)
+    reported = agreeing(find(config.run_id))
     check(reported, config.run_id)
     shown = choose(reported, config.keys)
     folder = output_folder(config.output_dir)

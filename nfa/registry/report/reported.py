@@ -15,16 +15,22 @@ from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
+How = tuple[tuple[str, str], ...]  # names and texts of what decides how a value is measured
 Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run whose values are shown: its name, which is unique, and what distinguishes it apart from its seed."""
+    """A run whose values are shown: its name, which is unique, and what distinguishes it apart from its seed.
+
+    `agreed` has the places of holders, by key, that have measured in the same way as those of the other runs of its
+    group.
+    """
 
     measured: MeasuredRun
     name: str
     variant: str
+    agreed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
@@ -59,13 +65,19 @@ class ReportedRun:
 
     @cached_property
     def owners(self) -> Mapping[str, int]:
-        """The place among its holders of the first that has logged a value with a chance level, or else of the first
-        that has logged it, by key.
+        """The place among its holders, by key, of the one that agrees with the group, or else of the first that has
+        logged the value with a chance level, or else of the first that has logged it.
         """
         backwards = [*enumerate(holder.data.metrics for holder in self.measured.holders)][::-1]
         first = {key: place for place, metrics in backwards for key in metrics if not is_beside(key)}
         whole = {key: place for place, metrics in backwards for key in metrics if f"{key}_chance" in metrics}
-        return first | whole
+        return {**first, **whole, **self.agreed}
+
+    def in_order(self, key: str) -> list[int]:
+        """Return the places of the holders that have logged a key, those with a chance level first."""
+        metrics = [holder.data.metrics for holder in self.measured.holders]
+        having = [place for place, of in enumerate(metrics) if key in of]
+        return sorted(having, key=lambda place: f"{key}_chance" not in metrics[place])
 
     @cached_property
     def last(self) -> Mapping[str, tuple[int, float]]:
@@ -83,6 +95,19 @@ class ReportedRun:
 
 
 @dataclass(frozen=True)
+class Apart:
+    """A key that the runs of a group have measured in different ways, so that there is no mean over them.
+
+    Attributes:
+        key: The metric key.
+        ways: How it was measured, and the runs in which it was measured so.
+    """
+
+    key: str
+    ways: Mapping[How, Sequence[ReportedRun]]
+
+
+@dataclass(frozen=True)
 class Reported:
     """All that a page is about.
 
@@ -91,12 +116,14 @@ class Reported:
         runs: The runs whose values are shown.
         parents: The runs between these two, and the named ones that are parents.
         comparisons: Comparisons of these runs.
+        apart: What the runs of a group have measured in different ways, by the name of the group.
     """
 
     named: Sequence[Run]
     runs: Sequence[ReportedRun]
     parents: Sequence[Run] = ()
     comparisons: Sequence[Run] = ()
+    apart: Mapping[str, Sequence[Apart]] = field(default_factory=dict)
     configs: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
 
     @cached_property
@@ -119,6 +146,10 @@ class Reported:
 
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"
+
+    def without_mean(self, group: str) -> set[str]:
+        """Return the keys that the runs of a group have measured in different ways."""
+        return {one.key for one in self.apart.get(group, ())}
 
     @cached_property
     def keys(self) -> list[str]:

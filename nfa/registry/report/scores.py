@@ -23,7 +23,8 @@ def scores(reported: Reported) -> Iterator[Line]:
     keys = sorted((key for key in reported.keys if _is_score(key)), key=_order)[:MOST_KEYS]
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
-        yield from _of_group(name, runs, [key for key in keys if any(key in one.last for one in runs)])
+        told = [key for key in keys if key not in reported.without_mean(name)]
+        yield from _of_group(name, runs, [key for key in told if any(key in one.last for one in runs)])
 
 
 def _is_score(key: str) -> bool:

@@ -82,7 +82,13 @@ def _with_limits(key: PageKey, read_series: ReadSeries) -> PageKey:
 
 
 def _groups(reported: Reported) -> list[PageGroup]:
-    return [{"name": name, "runs": places} for name, places in reported.groups.items()]
+    return [_group(reported, name, places) for name, places in reported.groups.items()]
+
+
+def _group(reported: Reported, name: str, places: list[int]) -> PageGroup:
+    found: PageGroup = {"name": name, "runs": places}
+    apart = sorted(reported.without_mean(name))
+    return {**found, "apart": apart} if apart else found
 
 
 def _curves(
@@ -106,7 +112,7 @@ def _means(
         places = group["runs"]
         of = mean_curves([read_series.of_runs[place] for place in places], limits, steps, most) if places[1:] else {}
         for key in limits:
-            found[key].append(of.get(key))
+            found[key].append(None if key in group.get("apart", ()) else of.get(key))
     return found
 
 

@@ -99,7 +99,7 @@ def of_several(reported: Reported, labels: Mapping[str, str]) -> Iterator[Line]:
         for key, label in labels.items():
             found, step = last_values(runs, [key])
             values = [of[key] for of in found if key in of]
-            if len(runs) > 1 and len(values) == len(runs):
+            if len(runs) > 1 and len(values) == len(runs) and key not in reported.without_mean(name):
                 chance = [of[f"{key}_chance"] for of in found if f"{key}_chance" in of]
                 beside = f" against chance {sum(chance) / len(chance):.3g}" if len(chance) == len(runs) else ""
                 told = f"{label} at {runs[0].unit} {step}: {over_seeds(values, limits_of(key))}{beside}"

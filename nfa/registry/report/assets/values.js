@@ -49,6 +49,7 @@ function ofCurve(curve, run, key, { at, of, step }) {
 
 /** The same of a run or of a group: the mean of its runs' values, with a 95 % t-interval from three runs on. */
 function pickOf(item, key, wanted) {
+  if (item.folded && DATA.groups[item.index].apart?.includes(key)) return null;
   const found = item.runs.map((run) => pick(run, key, wanted)).filter(Boolean);
   if (!found.length) return null;
   if (item.runs.length === 1) return found[0];
