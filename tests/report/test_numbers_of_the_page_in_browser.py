@@ -1,4 +1,4 @@
-"""What the page draws, tells and exports of its numbers, in Chromium: nothing that was not logged, and nothing cut off."""
+"""What the page draws, tells and exports of its numbers, in Chromium: what was logged, and nothing cut off."""
 
 import csv
 import io
@@ -73,7 +73,7 @@ def test_exported_numbers_have_the_digits_that_tell_them_apart(show: Show) -> No
         "return arguments[0].map((one) => exact(Math.abs(one % 1) ? Math.fround(one) : one))", values
     )
     assert [float(np.float32(one)) for one in text] == [float(np.float32(one)) for one in values]
-    assert text[:6] == ["0.1", "0.333333343", "16777217", "1234567890", "12345671", "-5"]
+    assert text[:6] == ["0.1", "0.33333334", "16777217", "1234567890", "12345671", "-5"]
 
 
 def test_whole_numbers_are_shown_and_exported_as_they_were_logged(show: Show) -> None:
@@ -82,11 +82,22 @@ def test_whole_numbers_are_shown_and_exported_as_they_were_logged(show: Show) ->
     page["numbers"]["latest"]["steps"]["tokens"] = encoded([16777217])
     page["numbers"]["steps"][0][-1] = 12345678
     driver = show(page)
-    driver.execute_script("TABLE.keys = ['tokens', 'val/loss']; drawTable()")
+    driver.execute_script("TABLE.keys = ['tokens', 'train/loss']; drawTable()")
     cells = driver.execute_script(
         "return [...document.querySelectorAll('#values-table td.number')].map((one) => one.textContent)"
     )
     rows = driver.execute_script("return csvOf(valuesTable('csv'))")
     (row,) = csv.DictReader(io.StringIO(rows))
     assert cells[0] == "1234567890step 16777217"
-    assert (row["tokens"], row["tokens step"], row["val/loss step"]) == ("1234567890", "16777217", "12345678")
+    assert (row["tokens"], row["tokens step"], row["train/loss step"]) == ("1234567890", "16777217", "12345678")
+
+
+def test_exported_means_name_the_runs_that_have_logged_the_values(show: Show) -> None:
+    page = a_page(seeds=3, sites=1, variants=["one"])
+    page["numbers"]["latest"]["of"] = {"test/accuracy": [1, 0, 1]}
+    driver = show(page)
+    text = driver.execute_script("return csvOf(longTable('', ['layer_0/agop_nfm'], shownItems()))")
+    runs = page["numbers"]["runs"]
+    assert {row["run_id"] for row in csv.DictReader(io.StringIO(text))} == {" ".join(run["holders"][1] for run in runs)}
+    found = driver.execute_script("return pickOf(GROUP_ITEMS[0], 'test/accuracy', { at: 'last' }).holder")
+    assert found.split() == [runs[0]["holders"][1], runs[1]["id"], runs[2]["holders"][1]]

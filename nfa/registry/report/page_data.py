@@ -79,10 +79,13 @@ class Section(TypedDict):
 
 
 class Latest(TypedDict):
-    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run."""
+    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run; `of[key]` has the places in
+    `holders` of the runs that have logged them, unless it is the first for all runs.
+    """
 
     values: dict[str, Numbers]
     steps: dict[str, Numbers]
+    of: dict[str, list[int]]
 
 
 class PageNumbers(TypedDict):

@@ -144,4 +144,5 @@ def _latest(reported: Reported) -> Latest:
             key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys
         },
         "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
+        "of": {key: of for key in keys if any(of := [one.owners.get(key, 0) for one in reported.runs])},
     }

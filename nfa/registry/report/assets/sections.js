@@ -138,7 +138,7 @@ function longTable(name, keys, shown) {
   const parts = PARTS.filter((part) => pairs.some(({ curve }) => curve[part] !== undefined));
   const rows = pairs.flatMap(({ item, key, curve }) => {
     const lists = parts.map((part) => listOf(curve, part));
-    const whole = stepsOf(curve).map((step, place) => [item.name, holderOf(item, curve), key, step, ...lists.map((list) => (list ? list[place] : NaN))]);
+    const whole = stepsOf(curve).map((step, place) => [item.name, holdersOf(item, key), key, step, ...lists.map((list) => (list ? list[place] : NaN))]);
     return whole.filter((row) => Number.isFinite(row[4]));
   });
   return { name, head: [STATE.folded ? "group" : "run", "run_id", "key", "step", ...parts.map((part) => (part === "values" ? "value" : part))], rows };

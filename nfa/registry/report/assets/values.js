@@ -33,7 +33,7 @@ function atStep(curve, step) {
 function pick(run, key, wanted) {
   const curve = DATA.curves[key]?.[run];
   const found = curve ? ofCurve(curve, run, key, wanted) : latestOf(run, key);
-  return found && { ...found, holder: holderOf(RUN_ITEMS[run], curve) };
+  return found && { ...found, holder: holderOf(run, key) };
 }
 
 function ofCurve(curve, run, key, { at, of, step }) {
