@@ -88,6 +88,12 @@ function exact(value) {
   return String(Number(value.toPrecision(digits)));
 }
 
+/** A value kept within what is possible for a key. */
+function within(value, key) {
+  const [least, greatest] = aboutKey(key).limits;
+  return Math.min(Math.max(value, least ?? -Infinity), greatest ?? Infinity);
+}
+
 /** The middle of what a t-distribution with these degrees of freedom leaves out at 95 %. */
 function tQuantile(freedom) {
   const known = [12.706, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.306, 2.2622, 2.2281];
