@@ -170,3 +170,30 @@ def test_a_mean_in_the_table_is_one_of_all_runs_of_the_group_or_is_absent(show: 
     assert [row["val/loss"] != "" for row in rows] == [True, True, False]
     title = driver.execute_script("return document.querySelector('#values-table tr:last-child td.number').title")
     assert title == "2 of 3 runs have a value: a mean over some of them would be biased."
+
+
+def test_latex_takes_no_row_for_an_option_and_has_powers_of_ten(show: Show) -> None:
+    driver = show(a_page(seeds=1, sites=1))
+    table = {
+        "name": "t",
+        "head": ["[a]", "b"],
+        "rows": [["[0, 1]", "1.235e+9"], ["*x", "-2e-05 ± 1e-6"], ["1234e567", 0.5]],
+    }
+    lines = driver.execute_script("return latexOf(arguments[0])", table).splitlines()
+    body = [line for line in lines if line.endswith("\\\\")]
+    assert body == [
+        "{}[a] & b \\\\",
+        "{}[0, 1] & $1.235\\times10^{9}$ \\\\",
+        "{}*x & $-2\\times10^{-5}$ $\\pm$ $1\\times10^{-6}$ \\\\",
+        "1234e567 & 0.5 \\\\",
+    ]
+    assert driver.execute_script("return latexCell(1234567890.5)") == "$1.235\\times10^{9}$"
+
+
+def test_latex_says_which_letters_it_cannot_set(show: Show) -> None:
+    driver = show(a_page(seeds=1, sites=1))
+    cells = driver.execute_script("return ['é', 'Ł', '学', '😀', 'α', '[x'].map(latexCell)")
+    assert cells == ["é", "Ł", "[U+5B66]", "[U+1F600]", "$\\alpha$", "[x"]
+    text = driver.execute_script("return latexOf({ name: 't', head: ['a'], rows: [['学']] })")
+    assert "% Letters that pdfLaTeX cannot set stand as their codes: [U+…]." in text
+    assert "\n{}[U+5B66] " in text
