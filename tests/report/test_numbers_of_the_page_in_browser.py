@@ -197,3 +197,18 @@ def test_latex_says_which_letters_it_cannot_set(show: Show) -> None:
     text = driver.execute_script("return latexOf({ name: 't', head: ['a'], rows: [['学']] })")
     assert "% Letters that pdfLaTeX cannot set stand as their codes: [U+…]." in text
     assert "\n{}[U+5B66] " in text
+
+
+def test_what_a_chart_is_of_is_said_once_and_pictures_are_named_in_words(show: Show) -> None:
+    page = a_page(seeds=1, sites=1)
+    for series in page["numbers"]["pictures"]:
+        series["name"] = series["name"].replace("map of classes", "training_analysis")
+    driver = show(page)
+    captions = driver.execute_script(
+        "return [...document.querySelectorAll('#section-0 figcaption')].map((one) => one.textContent)"
+    )
+    assert "Learning rate" in captions
+    kinds = driver.execute_script(
+        "return [...document.querySelectorAll('#pictures-body option')].map((one) => one.textContent)"
+    )
+    assert "training analysis" in kinds

@@ -101,7 +101,8 @@ function chart(block, key, shown, scaleOf) {
   const place = el("div", { class: "drawing", style: `--height: ${sizes.screen[1]}px` });
   const missing = shown.filter((item) => !curveOf(item, key)).map((item) => item.name);
   const note = missing.length ? el("p", { class: "note" }, `No values of ${few(missing)}.`) : null;
-  const axis = block.relation ? null : el("span", { class: "quiet" }, ` ${about.axis}`);
+  const same = about.axis.toLowerCase() === about.title.toLowerCase();
+  const axis = block.relation || same ? null : el("span", { class: "quiet" }, ` ${about.axis}`);
   const figure = el("figure", {}, el("figcaption", {}, block.relation ? about.site : about.title, axis), place, note);
   lazily(place, () => {
     place.replaceChildren(curvesSvg(panelOf(key, shown, items()), scaleOf(), sizeOf(place, sizes)));
