@@ -89,6 +89,14 @@ def test_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> N
     assert "of" not in made["numbers"]["curves"]["val/loss"][0]
 
 
+def test_last_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> None:
+    trained = logged({"val/loss": {0: 1.0}})
+    other = analysis({"layer_0/g_vs_h": {0: 0.5}}, trained)
+    made = page(trained)["numbers"]
+    assert made["latest"]["of"] == {"layer_0/g_vs_h": [1]}
+    assert made["runs"][0]["holders"][1] == other
+
+
 def test_values_with_a_chance_level_come_before_those_without(page: Any) -> None:
     run_id = logged({"layer_0/agop_nfm": {0: 0.5, 1: 0.5}})
     analysis({"layer_0/agop_nfm": {0: 0.25, 1: 0.25}, "layer_0/agop_nfm_chance": {0: 0.125, 1: 0.125}}, run_id)

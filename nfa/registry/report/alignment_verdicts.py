@@ -7,10 +7,10 @@ from nfa.figures.style import site_label
 from nfa.levels import SUFFIXES, beside
 from nfa.maths.statistics import t_interval
 from nfa.plain_text import natural
-from nfa.registry.report.curves import Limits, within
+from nfa.registry.report.curves import Limits, kept_by, within
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun
-from nfa.registry.report.shown_keys import kept_limits, limits_of
+from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.words import MOST_LINES, line, logged_by
 from nfa.registry.training.over_seeds import FEWEST
 from nfa.relations import RELATIONS
@@ -111,5 +111,5 @@ def over_seeds(values: Sequence[float], limits: Limits = (None, None)) -> str:
     found = t_interval(values) if len(values) >= FEWEST else None
     if found is None:
         return f"{min(values):.3g} to {max(values):.3g} ({len(values)} runs)"
-    found = within(found, kept_limits(limits, values))
+    found = within(found, kept_by(limits, values))
     return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g}, 95 % t-interval over {found.n} runs)"

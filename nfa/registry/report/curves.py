@@ -110,7 +110,9 @@ def kept_by(limits: Limits, values: Iterable[float]) -> list[float | None]:
     >>> kept_by([0, 1], [0.2, 0.9]), kept_by([0, 1], [50.0, 95.0])
     ([0, 1], [0, None])
     """
-    known = [*values] or [0.0]
+    known = [*values]
+    if not known:
+        return [*limits]
     (least, greatest), low, high = limits, min(known), max(known)
     return [
         None if least is None or low < least - ROUNDING else least,

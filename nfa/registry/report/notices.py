@@ -58,12 +58,10 @@ def _convention(name: str, of: Mapping[str, Sequence[Stating]]) -> Iterator[Line
 
 def _stating(reported: Reported) -> Iterator[Stating]:
     """Yield the runs that hold the values, as far as their number allows to read what they say of themselves."""
-    stating = (
-        Stating(one, holder.info.run_id, str(holder.data.tags.get("nfa.entrypoint", "run")), tracking.is_analysis(holder))
-        for one in reported.runs
-        for holder in one.measured.holders
-    )
-    yield from islice(stating, MOST_STATING)
+    holders = ((one, holder) for one in reported.runs for holder in one.measured.holders)
+    for one, holder in islice(holders, MOST_STATING):
+        kind = str(holder.data.tags.get("nfa.entrypoint", "run"))
+        yield Stating(one, holder.info.run_id, kind, tracking.is_analysis(holder))
 
 
 def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:

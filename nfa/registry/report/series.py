@@ -1,7 +1,7 @@
 """The numbers of a page: runs, groups, series, means over seeds, and last values."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nfa.bookkeeping import is_bookkeeping
@@ -9,8 +9,8 @@ from nfa.console import bar
 from nfa.figures.training_analysis import Series
 from nfa.levels import SUFFIXES, is_beside
 from nfa.registry import tracking
-from nfa.registry.report.curves import Steps, curve, encoded, existing, kept_by, mean_curves, points_of
-from nfa.registry.report.page_data import Curve, Latest, PageGroup, PageKey, PageNumbers, PageRun, PictureSeries
+from nfa.registry.report.curves import Steps, curve, encoded, existing, mean_curves, points_of
+from nfa.registry.report.page_data import Curve, Latest, PageGroup, PageNumbers, PageRun, PictureSeries
 from nfa.registry.report.reported import Reported, ReportedRun
 from nfa.registry.report.shown_keys import ShownKeys
 
@@ -58,7 +58,6 @@ def page_numbers(
     reported: Reported, shown: ShownKeys, read_series: ReadSeries, pictures: list[PictureSeries]
 ) -> PageNumbers:
     """Return all that the script of the page draws."""
-    shown = replace(shown, keys=[_with_limits(key, read_series) for key in shown.keys])
     steps, keys = Steps(), shown.names
     groups = _groups(reported)
     several = any(len(group["runs"]) > 1 for group in groups)
@@ -74,11 +73,6 @@ def page_numbers(
         "sections": shown.sections,
         "pictures": pictures,
     }
-
-
-def _with_limits(key: PageKey, read_series: ReadSeries) -> PageKey:
-    values = (value for of in read_series.of_runs for value in of.get(key["key"], {}).values())
-    return {**key, "limits": kept_by(key["limits"], values)}
 
 
 def _groups(reported: Reported) -> list[PageGroup]:
@@ -154,4 +148,5 @@ def _latest(reported: Reported) -> Latest:
             key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys
         },
         "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
+        "of": {key: of for key in keys if any(of := [one.owners.get(key, 0) for one in reported.runs])},
     }

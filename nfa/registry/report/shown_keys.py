@@ -1,6 +1,5 @@
 """Which series are on a page, in which sections, and how each is drawn."""
 
-import math
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -13,6 +12,7 @@ from nfa.figures.site_kinds import some
 from nfa.figures.style import LOSSES, site_label
 from nfa.levels import SUFFIXES
 from nfa.plain_text import counted, natural
+from nfa.registry.report.curves import kept_by
 from nfa.registry.report.page_data import PageKey, Section
 from nfa.registry.report.reported import Reported
 from nfa.registry.results.run_table import chosen
@@ -44,7 +44,6 @@ SCALES = {
     "known share": "share in the known features",
 }
 HELD = ("lr", "learning_rate")  # last parts of keys whose values hold until the next step
-ROUNDING = 1e-5  # by which a value may be beyond a limit in single precision
 UNITS = {"accuracy": "share of examples", "pearson": "Pearson's r"}
 
 
@@ -77,7 +76,7 @@ class ShownKeys:
         for key in self.keys:
             of_scale.setdefault((key["relation"], key["axis"]), []).extend(values.get(key["key"], ()))
         keys: list[PageKey] = [
-            {**key, "limits": kept_limits(key["limits"], of_scale[key["relation"], key["axis"]])} for key in self.keys
+            {**key, "limits": kept_by(key["limits"], of_scale[key["relation"], key["axis"]])} for key in self.keys
         ]
         return replace(self, keys=keys)
 
@@ -243,20 +242,6 @@ def _axis(key: str, relation: str, reported: Reported) -> str:
 def loss_kinds(reported: Reported) -> list[str]:
     """Return which losses the runs were trained with, as far as their parameters tell."""
     return sorted({text for one in reported.runs if (text := one.parameters.get("loss", ""))})
-
-
-def kept_limits(limits: Sequence[float | None], values: Collection[float]) -> list[float | None]:
-    """Return limits without those that one of the values does not keep: a run of others may log accuracy in per cent.
-
-    >>> kept_limits([0, 1], [0.5, 1.0]), kept_limits([0, 1], [50.0, 95.0]), kept_limits([0, None], [-1.0])
-    ([0, 1], [0, None], [None, None])
-    """
-    least, greatest = limits
-    low, high = min(values, default=math.inf) + ROUNDING, max(values, default=-math.inf) - ROUNDING
-    return [
-        None if least is None or low < least else least,
-        None if greatest is None or high > greatest else greatest,
-    ]
 
 
 def limits_of(key: str) -> list[float | None]:

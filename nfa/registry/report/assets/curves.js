@@ -14,8 +14,6 @@ function sizeOf(place, { screen, paper }) {
 function pointsOf(item, key) {
   const curve = curveOf(item, key);
   if (!curve) return [];
-  const [least, greatest] = aboutKey(key).limits;
-  const within = (value) => Math.min(Math.max(value, least ?? -Infinity), greatest ?? Infinity);
   const list = (part) => listOf(curve, part);
   const values = list("values");
   const [se, low, high, middle] = [list("se"), list("low"), list("high"), list("unbiased") ?? values];
@@ -23,11 +21,11 @@ function pointsOf(item, key) {
   return stepsOf(curve).map((step, place) => ({
     step,
     value: values[place],
-    low: low ? within(low[place]) : se ? within(middle[place] - 2 * se[place]) : NaN,
-    high: high ? within(high[place]) : se ? within(middle[place] + 2 * se[place]) : NaN,
+    low: low ? within(low[place], key) : se ? within(middle[place] - 2 * se[place], key) : NaN,
+    high: high ? within(high[place], key) : se ? within(middle[place] + 2 * se[place], key) : NaN,
     chance: chance ? chance[place] : NaN,
-    chanceLow: chance && spread ? within(chance[place] - 2 * spread[place]) : NaN,
-    chanceHigh: chance && spread ? within(chance[place] + 2 * spread[place]) : NaN,
+    chanceLow: chance && spread ? within(chance[place] - 2 * spread[place], key) : NaN,
+    chanceHigh: chance && spread ? within(chance[place] + 2 * spread[place], key) : NaN,
     shared: shared ? shared[place] : NaN,
   }));
 }

@@ -61,11 +61,15 @@ function curveOf(item, key) {
   return DATA.curves[key]?.[item.runs[0]] ?? null;
 }
 
-/** The run that has logged a curve: the run itself or an analysis of it. */
-function holderOf(item, curve) {
-  if (item.runs.length > 1) return item.runs.map((run) => DATA.runs[run].id).join(" ");
-  const run = DATA.runs[item.runs[0]];
-  return run.holders[curve?.of ?? 0] ?? run.id;
+/** The id of the run that has logged a key of a run: the run itself or an analysis of it. */
+function holderOf(run, key) {
+  const { id, holders } = DATA.runs[run];
+  return holders[DATA.curves[key]?.[run]?.of ?? DATA.latest.of[key]?.[run] ?? 0] ?? id;
+}
+
+/** The ids of all runs that have logged what a mean is of. */
+function holdersOf(item, key) {
+  return item.runs.map((run) => holderOf(run, key)).join(" ");
 }
 
 /** A number as a reader wants it: four digits that count, whole numbers with all of theirs, and a minus sign that is one. */
@@ -82,6 +86,12 @@ function exact(value) {
   if (!Number.isFinite(value) || Number.isSafeInteger(value)) return Number.isFinite(value) ? String(value) : "";
   const digits = [7, 8].find((count) => Math.fround(Number(value.toPrecision(count))) === value) ?? 9;
   return String(Number(value.toPrecision(digits)));
+}
+
+/** A value kept within what is possible for a key. */
+function within(value, key) {
+  const [least, greatest] = aboutKey(key).limits;
+  return Math.min(Math.max(value, least ?? -Infinity), greatest ?? Infinity);
 }
 
 /** The middle of what a t-distribution with these degrees of freedom leaves out at 95 %. */

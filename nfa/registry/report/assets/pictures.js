@@ -7,6 +7,11 @@ function kindsOfPictures() {
   return [...new Set(DATA.pictures.map((series) => series.name))];
 }
 
+/** The name of a file as words. */
+function kindInWords(kind) {
+  return kind.replaceAll("_", " ");
+}
+
 function seriesOf(kind) {
   return DATA.pictures.filter((series) => series.name === kind);
 }
@@ -37,7 +42,7 @@ function pictureFigure(series) {
   const found = pictureAt(series, PICTURES.step);
   const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
   if (!found) return el("figure", {}, caption);
-  const picture = found.inlined ? el("img", { src: found.address, alt: `${series.name} of ${name}${series.by_step ? ` at step ${found.step}` : ""}`, load: stackIfWide }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
+  const picture = found.inlined ? el("img", { src: found.address, alt: `${kindInWords(series.name)} of ${name}${series.by_step ? ` at step ${found.step}` : ""}`, load: stackIfWide }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
   return el("figure", {}, caption, picture);
 }
 
@@ -117,7 +122,7 @@ function startPictures(place) {
   const inner = el("div");
   const kinds = kindsOfPictures();
   const first = kinds.find(isByStep) ?? kinds[0];
-  place.append(select("Kind", kinds.map((kind) => [kind, kind]), first, (kind) => startKind(inner, kind)), inner);
+  place.append(select("Kind", kinds.map((kind) => [kind, kindInWords(kind)]), first, (kind) => startKind(inner, kind)), inner);
   startKind(inner, first);
 }
 
@@ -130,6 +135,6 @@ function picturesOnPaper() {
       const caption = el("figcaption", {}, whose(series), el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
       return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
     });
-    return el("div", {}, el("h3", {}, kind), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
+    return el("div", {}, el("h3", {}, kindInWords(kind)), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
   });
 }
