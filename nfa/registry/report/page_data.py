@@ -145,6 +145,7 @@ class TableOf(TypedDict):
     name: str
     head: list[str]
     rows: list[list[str]]
+    missing: NotRequired[str]  # how many rows are not here, and where they are
 
 
 class PageWords(TypedDict):
