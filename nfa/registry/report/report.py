@@ -18,7 +18,7 @@ from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page, PageWords
 from nfa.registry.report.pictures import picture_series
-from nfa.registry.report.reported import Reported, Run, check, find
+from nfa.registry.report.reported import Reported, Run, check, find, is_training
 from nfa.registry.report.series import ReadSeries, page_numbers, read
 from nfa.registry.report.shown_keys import ShownKeys, choose
 from nfa.registry.report.stored_reports import stored_reports
@@ -61,7 +61,7 @@ def _opened(config: ReportConfig, reported: Reported) -> TrackedRun:
     """Open the run of the page, beside the runs that it is about and not below them."""
     stage("runs", _said(reported))
     ids = [run.info.run_id for run in reported.named]
-    workloads = dict.fromkeys(one.tags[WORKLOAD] for one in reported.runs if WORKLOAD in one.tags)
+    workloads = dict.fromkeys(one.tags[WORKLOAD] for one in reported.runs if is_training(one.run))
     name, otherwise = config.run_name, f"report of {_subject(reported)}"
     tags = {"nfa.source_run_ids": ",".join(ids[:MOST_IDS])}
     experiment = reported.named[0].info.experiment_id

@@ -11,7 +11,7 @@ from nfa.errors import Refusal
 from nfa.levels import is_beside, value_key
 from nfa.registry import tracking
 from nfa.registry.results.reading import by_name
-from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
+from nfa.registry.results.variants import is_of_family, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
@@ -217,4 +217,4 @@ def exists(value: float) -> bool:
 
 def is_training(run: Run) -> bool:
     """Return whether a run is a training of nfa, of which more is known than of others."""
-    return WORKLOAD in run.data.tags
+    return is_of_family(run.data.tags)
