@@ -7,8 +7,8 @@ import pytest
 import nfa
 from nfa.registry import tracking
 from nfa.registry.tracking.store import client
-from tests.support.logged_runs import analysis, logged
-from tests.support.shown_pages import decoded, said, series
+from tests.support.logged_runs import TRAINED, analysis, logged
+from tests.support.shown_pages import decoded, report_run, said, series
 
 pytestmark = pytest.mark.usefixtures("store")
 LOSS = {"val/loss": {0: 2.0, 1: 1.0}}
@@ -108,3 +108,71 @@ def test_values_that_were_measured_in_different_ways_have_no_mean_and_the_page_s
     told = "layer_0/g_vs_h of all runs: measured in different ways, so there is no mean over these runs"
     assert f"{told} ({ways})." in said(made)
     assert "Alignment" not in dict(made["words"]["verdicts"])
+
+
+# ---- parameters and tables
+
+
+def test_texts_that_look_like_one_number_are_different_parameters(page: Any) -> None:
+    made = page(",".join(logged(LOSS, name, tags={}, version=name) for name in ("2.1", "2.10")))
+    assert made["words"]["differences"]["rows"] == [["version", "2.1", "2.10"]]
+
+
+def stored(text: str, path: str = "trials.csv") -> str:
+    """A study with a trial and a file."""
+    parent = logged({}, "the study", tags={**TRAINED, "nfa.entrypoint": "tune"})
+    logged(LOSS, parent=parent)
+    tracking.put(client().get_run(parent), path, lambda file: file.write_bytes(text.encode("latin-1")) and None)
+    return parent
+
+
+def test_cells_that_are_no_decimal_numbers_stay_as_they_are(page: Any) -> None:
+    cells = ["1234e567", "12345e67", "2.10", "1e-3", "0.5"]
+    (table,) = page(stored("a,b,c,d,e\n" + ",".join(cells)))["words"]["tables"]
+    assert table["rows"] == [cells]
+
+
+def test_quoted_cells_may_have_line_ends(page: Any) -> None:
+    (table,) = page(stored('a,b\r\n"one\r\ntwo",3\r\n'))["words"]["tables"]
+    assert table["rows"] == [["one\r\ntwo", "3"]]
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a,b\n" + "x" * 200_000 + ",1\n", "field larger than field limit"),
+        ("a,b\n1,2\n3\n", "which is damaged: row 2 has 1 cell where the first has 2"),
+        ("a,b\n\xff,2\n", "which cannot be read"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_told(text: str, told: str, page: Any) -> None:
+    made = page(stored(text))
+    assert made["words"]["tables"] == []
+    assert told in said(made)
+
+
+def test_a_long_table_says_where_its_other_rows_are(page: Any) -> None:
+    parent = stored("a\n" + "1\n" * 546)
+    (table,) = page(parent)["words"]["tables"]
+    assert len(table["rows"]) == 500
+    told = f"Only the first 500 of 546 rows are on the page; the rest is in trials.csv of run {parent}."
+    assert table["missing"] == told
+    assert told in tracking.get(report_run().info.run_id, "report.html").read_text(encoding="utf-8")
+
+
+# ---- runs that nfa has not made
+
+
+def test_a_workload_that_nfa_does_not_know_is_told_and_no_reason_to_refuse(page: Any) -> None:
+    strange = logged(LOSS, "strange", tags={"nfa.workload": "zebra"}, lr=0.1)
+    usual = logged(LOSS, seed=1)
+    made = page(f"{strange},{usual}")
+    assert "strange: not made by nfa" in said(made)
+    assert report_run().data.tags["nfa.workload"] == "mlp"
+    assert {row.run for row in nfa.results(strange)} == {strange}
+
+
+def test_steps_of_different_units_on_one_axis_are_told(page: Any) -> None:
+    made = page(f"{logged(LOSS, 'ours', seed=1)},{logged(LOSS, 'theirs', tags={})}")
+    told = "Steps are not the same in all runs, and yet they share an axis: epochs of ours; steps of theirs."
+    assert told in said(made)

@@ -70,6 +70,7 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_states(reported),
         *_foreign(reported),
         *_losses(reported),
+        *_units(reported),
         *_short(reported, read_series),
         *_undefined(reported),
         *_apart(reported),
@@ -108,6 +109,15 @@ def _losses(reported: Reported) -> Iterator[Line]:
     kinds = loss_kinds(reported)
     if len(kinds) > 1:
         yield line(f"The runs minimise different losses ({', '.join(kinds)}), whose values cannot be compared.")
+
+
+def _units(reported: Reported) -> Iterator[Line]:
+    units: dict[str, list[ReportedRun]] = {}
+    for one in reported.runs:
+        units.setdefault(one.unit, []).append(one)
+    if len(units) > 1:
+        which = "; ".join(f"{unit}s of {_named(runs)}" for unit, runs in units.items())
+        yield line(f"Steps are not the same in all runs, and yet they share an axis: {which}.")
 
 
 def _short(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
