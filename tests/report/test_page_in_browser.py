@@ -212,7 +212,10 @@ def test_paper_shows_all_that_is_folded_and_drawn_late(show: Callable[[Page], An
     driver.execute_script("changed(); toPaper()")
     assert driver.execute_script("return UNDRAWN.size") == 0
     assert found(driver, "details:not([open]):not(.no-print)") == []
-    assert len(found(driver, "#pictures-body img")) == 20
+    assert len(found(driver, "#pictures-body img")) == 2
+    assert texts(driver, "#pictures-body .note") == [
+        "One picture of each kind is printed, 2 of 72; the page on a screen has the others."
+    ]
     driver.execute_script("fromPaper()")
     assert len(found(driver, "details[open]")) == 0
     assert len(found(driver, "#pictures-step")) == 1

@@ -3,7 +3,7 @@
 
 // Width and height of a panel; on the screen it is as wide as its place.
 const SMALL = { screen: [290, 190], paper: [225, 150] };
-const LARGE = { screen: [440, 240], paper: [340, 185] };
+const LARGE = { screen: [440, 240], paper: [225, 150] };
 
 function sizeOf(place, { screen, paper }) {
   if (STATE.paper) return { width: paper[0], height: paper[1] };
