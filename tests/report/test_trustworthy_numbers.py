@@ -1,5 +1,6 @@
 """`report`: what is possible, which runs a mean is over, and digits that survive."""
 
+import math
 from typing import Any
 
 import pytest
@@ -176,3 +177,39 @@ def test_steps_of_different_units_on_one_axis_are_told(page: Any) -> None:
     made = page(f"{logged(LOSS, 'ours', seed=1)},{logged(LOSS, 'theirs', tags={})}")
     told = "Steps are not the same in all runs, and yet they share an axis: epochs of ours; steps of theirs."
     assert told in said(made)
+
+
+# ---- what is not there is told
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 1e300, 2e-50])
+def test_values_that_the_page_cannot_hold_are_absent_and_told(value: float, page: Any) -> None:
+    made = page(logged({"val/loss": {0: 1.0, 1: value, 2: 3.0, 3: 1.0}, "other": {0: value, 1: value}}, "named"))
+    assert series(made, "val/loss") == {0: 1.0, 2: 3.0, 3: 1.0}
+    assert "other" not in made["numbers"]["latest"]["values"]
+    told = "other, val/loss of named: values that are not finite, or too large or too small for single precision"
+    assert told in said(made)
+    assert "with a single value" not in said(made)
+
+
+@pytest.mark.parametrize("end", ["_chance", "_se", "_shared", "_unbiased"])
+def test_a_metric_with_the_name_of_a_level_beside_nothing_is_a_value(end: str, page: Any) -> None:
+    run_ids = [logged({f"last{end}": {0: value, 1: value}}, seed=seed) for seed, value in enumerate((0.5, 1.5))]
+    made = page(",".join(run_ids))
+    assert series(made, f"last{end}") == {0: 0.5, 1: 0.5}
+    assert decoded(made["numbers"]["latest"]["values"][f"last{end}"]) == [0.5, 1.5]
+    assert series(made, f"last{end}", kind="means") == {0: 1.0, 1: 1.0}
+
+
+def test_metrics_of_a_parent_that_nfa_has_not_made_are_told(page: Any) -> None:
+    parent = logged({"best": {0: 1.0}}, "their sweep", tags={})
+    logged(LOSS, parent=parent, tags={})
+    assert "their sweep: what this parent has logged itself is not here, but in its run: best." in said(page(parent))
+
+
+def test_a_finished_run_without_files_is_told(page: Any) -> None:
+    run_id = logged(LOSS)
+    told = f"Files of 1 finished run ({run_id[:12]}): there are none"
+    assert told in said(page(run_id))
+    tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
+    assert told not in said(page(run_id))

@@ -74,6 +74,8 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_short(reported, read_series),
         *_undefined(reported),
         *_apart(reported),
+        *_not_held(reported, read_series),
+        *_of_parents(reported),
         *_examples(reported),
         *_seeds(reported),
         *_selected(reported),
@@ -158,6 +160,29 @@ def _apart(reported: Reported) -> Iterator[Line]:
             said = f"{keys} of {name}: measured in different ways, so there is no mean over these runs ({ways})"
             ids = [one.holder_of(several[0].key) for runs in several[0].ways.values() for one in runs]
             yield line(f"{said}.", ",".join(ids[:NAMED]), keys)
+
+
+def _not_held(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
+    """Yield values that are absent because they are not finite, or because single precision has no room for them."""
+    where: dict[str, list[ReportedRun]] = {}
+    for one, undefined in zip(reported.runs, read_series.undefined, strict=True):
+        for key in sorted(one.undefined | undefined):
+            where.setdefault(key, []).append(one)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key, runs in where.items():
+        alike.setdefault((_named(runs), _ids(runs)), []).append(key)
+    for (named, ids), keys in [*alike.items()][:MOST_LINES]:
+        said = "values that are not finite, or too large or too small for single precision, are absent"
+        yield line(f"{_some(keys, 'keys')} of {named}: {said}.", ids, _some(keys, "keys"))
+
+
+def _of_parents(reported: Reported) -> Iterator[Line]:
+    """Yield what parents that nfa has not made have logged themselves; those of nfa log means over their runs."""
+    for run in reported.parents:
+        if run.data.metrics and not is_training(run):
+            own = _some(sorted(run.data.metrics), "keys")
+            said = "what this parent has logged itself is not here, but in its run"
+            yield line(f"{run.info.run_name}: {said}: {own}.", run.info.run_id, own)
 
 
 def _examples(reported: Reported) -> Iterator[Line]:

@@ -90,7 +90,7 @@ def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: Track
     """Read what the page shows, and return it."""
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
     series = read(reported, shown)
-    shown = shown.without(series.single(shown.names)).within_limits_of(series.values(shown.names))
+    shown = shown.without_curves(series.most(shown.names)).within_limits_of(series.values(shown.names))
     comparing = dict(enumerate([*reported.parents, *reported.comparisons][:MOST_COMPARING], len(reported.runs)))
     pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)], comparing)
     numbers = page_numbers(reported, shown, series, pictures)

@@ -15,6 +15,7 @@ from nfa.registry.results.variants import is_of_family, seed_of, unit_of, varian
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
+SMALLEST = 1.1754944e-38  # of float32 with all its digits, apart from 0
 How = tuple[tuple[str, str], ...]  # names and texts of what decides how a value is measured
 Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
@@ -69,9 +70,13 @@ class ReportedRun:
         logged the value with a chance level, or else of the first that has logged it.
         """
         backwards = [*enumerate(holder.data.metrics for holder in self.measured.holders)][::-1]
-        first = {key: place for place, metrics in backwards for key in metrics if not is_beside(key)}
+        first = {key: place for place, metrics in backwards for key in metrics if self._is_value(key)}
         whole = {key: place for place, metrics in backwards for key in metrics if f"{key}_chance" in metrics}
         return {**first, **whole, **self.agreed}
+
+    def _is_value(self, key: str) -> bool:
+        """Return whether a key is that of a value, also of one with the name of an error or level beside nothing."""
+        return not is_beside(key) or all(value_key(key) not in holder.data.metrics for holder in self.measured.holders)
 
     def in_order(self, key: str) -> list[int]:
         """Return the places of the holders that have logged a key, those with a chance level first."""
@@ -86,8 +91,21 @@ class ReportedRun:
             row.key: (row.step, row.value)
             for place, holder in enumerate(self.measured.holders)
             for row in tracking.latest_of(holder)
-            if self.owners.get(value_key(row.key)) == place and exists(row.value)
+            if self._owner(row.key) == place and exists(row.value)
         }
+
+    @cached_property
+    def undefined(self) -> set[str]:
+        """The keys whose last value is not finite, or cannot be held in single precision."""
+        return {
+            row.key
+            for place, holder in enumerate(self.measured.holders)
+            for row in tracking.latest_of(holder)
+            if self._owner(row.key) == place and not exists(row.value)
+        }
+
+    def _owner(self, key: str) -> int | None:
+        return self.owners.get(key, self.owners.get(value_key(key)))
 
     def holder_of(self, key: str) -> str:
         """Return the id of the run that has logged a key: the run itself or one of its analyses."""
@@ -211,8 +229,8 @@ def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
 
 
 def exists(value: float) -> bool:
-    """Return whether a value is finite, also as MLflow stores it."""
-    return math.isfinite(value) and abs(value) <= LARGEST
+    """Return whether a value is finite, also as MLflow stores it, and can be held in single precision."""
+    return math.isfinite(value) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
 
 
 def is_training(run: Run) -> bool:

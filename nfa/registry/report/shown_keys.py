@@ -56,15 +56,16 @@ class ShownKeys:
     left_out: list[str] = field(default_factory=list)
     bare: frozenset[str] = frozenset()  # keys that are drawn without what stands beside them
 
-    def without(self, keys: Sequence[str]) -> "ShownKeys":
-        """Return these keys without some that have a single value in each run; relations of sites stay."""
-        single = {key["key"] for key in self.keys if key["key"] in keys and not key["relation"]}
+    def without_curves(self, most: Mapping[str, int]) -> "ShownKeys":
+        """Return these keys without those that have at `most` one value in each run; relations of sites stay."""
+        few = {key["key"] for key in self.keys if most[key["key"]] < 2 and not key["relation"]}
+        single = [key for key in few if most[key]]
         sections: list[Section] = [
-            {**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections
+            {**of, "keys": [key for key in of["keys"] if key not in few]} for of in self.sections
         ]
         said = f"{counted(len(single), 'key')} with a single value in each run: the table has it."
         return ShownKeys(
-            [key for key in self.keys if key["key"] not in single],
+            [key for key in self.keys if key["key"] not in few],
             [of for of in sections if of["keys"] or of["relations"]],
             [*self.left_out, *([f"A curve of {said}"] if single else [])],
             self.bare,

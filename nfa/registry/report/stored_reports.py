@@ -15,6 +15,7 @@ from nfa.registry.report.reported import Reported, Run
 
 MOST_FILES, MOST_LETTERS = 40, 60_000
 MOST_ROWS = 500  # of a table
+MOST_NAMED = 6  # runs that a sentence names
 MOST_RUNS = 60  # whose files are looked at
 TITLES = {
     "study.txt": "study",
@@ -42,12 +43,20 @@ def stored_reports(reported: Reported) -> StoredReports:
     found = StoredReports()
     together = {run.info.run_id for run in [*reported.parents, *reported.comparisons]}
     runs = _runs(reported)
+    bare: list[str] = []
     for run in runs[:MOST_RUNS]:
-        for path in _root(run):
+        files = _root(found, run)
+        if not files and run.data.tags.get("nfa.state") == "finished":
+            bare.append(run.info.run_id[:12])
+        for path in files:
             if path.endswith(".txt"):
                 _add_text(found, run, path)
             elif path.endswith(".csv") and run.info.run_id in together:
                 _add_table(found, run, path)
+    if bare:
+        named = ", ".join(bare[:MOST_NAMED]) + (" …" if len(bare) > MOST_NAMED else "")
+        missing = "so their conventions, reports and pictures are not here"
+        found.left_out.append(f"Files of {counted(len(bare), 'finished run')} ({named}): there are none, {missing}.")
     if len(runs) > MOST_RUNS:
         left = counted(len(runs) - MOST_RUNS, "run")
         found.left_out.append(f"Reports that {left} may have stored: look at their artifacts.")
@@ -61,10 +70,11 @@ def _runs(reported: Reported) -> list[Run]:
     return [*{run.info.run_id: run for run in order}.values()]
 
 
-def _root(run: Run) -> list[str]:
+def _root(found: StoredReports, run: Run) -> list[str]:
     try:
         return tracking.files(run.info.run_id)
-    except (NfaError, *tracking.StoreError):
+    except (NfaError, *tracking.StoreError) as trouble:
+        found.left_out.append(f"Files of run {run.info.run_id[:12]}, which cannot be listed: {headline(trouble)}.")
         return []
 
 
