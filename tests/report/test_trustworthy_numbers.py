@@ -213,3 +213,35 @@ def test_a_finished_run_without_files_is_told(page: Any) -> None:
     assert told in said(page(run_id))
     tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
     assert told not in said(page(run_id))
+
+
+@pytest.mark.parametrize(
+    ("text", "told"), [("{", "config.json"), ("[1]", "it is no object, but a list"), ("[]", "list")]
+)
+def test_a_damaged_file_is_told_and_not_called_missing(text: str, told: str, page: Any) -> None:
+    run_id = logged(LOSS, "named", tags={**TRAINED, "nfa.version": "0.6.0"})
+    tracking.put(client().get_run(run_id), "config.json", lambda file: file.write_text(text) and None)
+    made = page(run_id)
+    assert "on what is not known, because its config.json cannot be read" in said(made)
+    assert f"config.json of run {run_id[:12]} cannot be read, so what it tells is not here: " in said(made)
+    assert told in said(made)
+    assert "no config.json" not in said(made)
+
+
+def test_an_analysis_of_runs_of_which_one_is_deleted_is_about_the_others_and_says_so(page: Any) -> None:
+    kept, deleted = logged(LOSS, seed=1), logged(LOSS, seed=2)
+    compared = analysis({}, kept, deleted)
+    alone = analysis({"layer_0/g_vs_h": {0: 0.25, 1: 0.5}}, deleted)
+    client().delete_run(deleted)
+    made = page(compared)
+    assert [run["id"] for run in made["numbers"]["runs"]] == [kept]
+    assert f"an analysis is about 1 run not in the store any more: {deleted}." in said(made)
+    assert {row.run for row in nfa.results(compared)} == {kept}
+    assert series(page(alone), "layer_0/g_vs_h") == {0: 0.25, 1: 0.5}
+    assert f"an analysis is about 1 run not in the store any more: {deleted}." in said(page(alone))
+
+
+def test_what_a_seed_lacks_has_no_mean_in_words(page: Any) -> None:
+    run_ids = [logged({"val/loss": {0: 1.0, 3: value}}, seed=seed) for seed, value in enumerate((0.25, 0.5))]
+    run_ids.append(logged({"train/loss": {0: 1.0, 3: 0.5}}, seed=2))
+    assert "val loss 0.25 to 0.5, without a mean because 1 of 3 runs lack it" in said(page(",".join(run_ids)))

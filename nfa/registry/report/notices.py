@@ -76,6 +76,8 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_apart(reported),
         *_not_held(reported, read_series),
         *_of_parents(reported),
+        *_damaged(reported),
+        *_deleted(reported),
         *_examples(reported),
         *_seeds(reported),
         *_selected(reported),
@@ -183,6 +185,22 @@ def _of_parents(reported: Reported) -> Iterator[Line]:
             own = _some(sorted(run.data.metrics), "keys")
             said = "what this parent has logged itself is not here, but in its run"
             yield line(f"{run.info.run_name}: {said}: {own}.", run.info.run_id, own)
+
+
+def _damaged(reported: Reported) -> Iterator[Line]:
+    for (run_id, path), trouble in [*reported.damaged.items()][:MOST_LINES]:
+        yield line(
+            f"{path} of run {run_id[:12]} cannot be read, so what it tells is not here: {trouble}.", run_id, path
+        )
+
+
+def _deleted(reported: Reported) -> Iterator[Line]:
+    for run in filter(tracking.is_analysis, reported.named):
+        sources = tracking.sources_of(run)
+        known = {one.info.run_id for one in tracking.existing_runs(sources)}
+        if gone := [source for source in sources if source not in known]:
+            said = f"is about {counted(len(gone), 'run')} not in the store any more"
+            yield line(f"{run.info.run_name} {said}: {_some(gone)}.", run.info.run_id)
 
 
 def _examples(reported: Reported) -> Iterator[Line]:

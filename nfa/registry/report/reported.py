@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from nfa.bookkeeping import is_bookkeeping
-from nfa.errors import Refusal
+from nfa.errors import NfaError, Refusal, headline
 from nfa.levels import is_beside, value_key
 from nfa.registry import tracking
 from nfa.registry.results.reading import by_name
@@ -135,6 +135,8 @@ class Reported:
         parents: The runs between these two, and the named ones that are parents.
         comparisons: Comparisons of these runs.
         apart: What the runs of a group have measured in different ways, by the name of the group.
+        files: JSON files that have been read, by the id of the run and the path; None where there is none.
+        damaged: Why a file cannot be read, by the same.
     """
 
     named: Sequence[Run]
@@ -142,7 +144,8 @@ class Reported:
     parents: Sequence[Run] = ()
     comparisons: Sequence[Run] = ()
     apart: Mapping[str, Sequence[Apart]] = field(default_factory=dict)
-    configs: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    files: dict[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict)
+    damaged: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def groups(self) -> Mapping[str, list[int]]:
@@ -181,9 +184,24 @@ class Reported:
 
     def config(self, run_id: str) -> Mapping[str, Any] | None:
         """Return the config.json of a run; None if it has none or it is damaged."""
-        if run_id not in self.configs:
-            self.configs[run_id] = stored_json(run_id, "config.json")
-        return self.configs[run_id]
+        return self.json(run_id, "config.json")
+
+    def json(self, run_id: str, path: str) -> Mapping[str, Any] | None:
+        """Return a JSON file of a run; None if it has none, or if it cannot be read, which `damaged` then tells."""
+        if (run_id, path) not in self.files:
+            self.files[run_id, path] = self._read(run_id, path)
+        return self.files[run_id, path]
+
+    def _read(self, run_id: str, path: str) -> Mapping[str, Any] | None:
+        try:
+            content = tracking.get_json(run_id, path) if tracking.has_artifact(run_id, path) else None
+        except (NfaError, *tracking.StoreError) as trouble:
+            self.damaged[run_id, path] = headline(trouble)
+            return None
+        if content is not None and not isinstance(content, Mapping):
+            self.damaged[run_id, path] = f"it is no object, but a {type(content).__name__}"
+            return None
+        return content
 
 
 def find(run_ids: str) -> Reported:
@@ -215,17 +233,6 @@ def check(reported: Reported, run_ids: str) -> None:
     if not any(one.owners or one.parameters for one in reported.runs) and not reported.parents:
         got = f"run_id={run_ids} (no metrics and no parameters)"
         raise Refusal(got, "runs that have logged something", "train first: mlflow run . -e train")
-
-
-def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
-    """Return a JSON file of a run; None if it has none, or if it cannot be read."""
-    try:
-        if not tracking.has_artifact(run_id, path):
-            return None
-        content: Mapping[str, Any] = tracking.get_json(run_id, path)
-    except (Refusal, *tracking.StoreError):
-        return None
-    return content
 
 
 def exists(value: float) -> bool:

@@ -42,17 +42,20 @@ def _trained(reported: Reported, name: str, places: Sequence[int]) -> Line:
     runs = [reported.runs[place] for place in places]
     one = runs[0]
     config = reported.config(one.id)
-    parts = [*_what(one, config, alone=len(runs) == 1), *_seeds(runs), *_where(runs)]
-    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), "config.json")
+    damaged = (one.id, "config.json") in reported.damaged
+    lacking = "its config.json cannot be read" if damaged else "there is no config.json"
+    parts = [*_what(one, config, lacking, alone=len(runs) == 1), *_seeds(runs), *_where(runs)]
+    source = "" if config is None else "config.json"
+    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), source)
 
 
-def _what(one: ReportedRun, config: Mapping[str, Any] | None, *, alone: bool) -> Iterator[str]:
+def _what(one: ReportedRun, config: Mapping[str, Any] | None, lacking: str, *, alone: bool) -> Iterator[str]:
     """Yield the workload, its data, the loss, the optimizer and the weights that were observed."""
     if not is_training(one.run):
         yield "a run that nfa has not made, of which only what it has logged is known"
         return
     if config is None:
-        yield f"workload {one.tags['nfa.workload']}; on what is not stored, because there is no config.json"
+        yield f"workload {one.tags['nfa.workload']}; on what is not known, because {lacking}"
     else:
         title = _title(one, config)
         yield title if alone else re.sub(r", seed \d+", "", title)

@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 
 from mlflow.entities import Run
 
-from nfa.registry.tracking.naming_runs import PARENT, above, below, is_analysis, is_report, named_runs, sources_of
+from nfa.console import stage
+from nfa.registry.tracking.naming_runs import (
+    PARENT,
+    above,
+    below,
+    existing_runs,
+    is_analysis,
+    is_report,
+    named_runs,
+    sources_of,
+)
 
 VARIANT, SEEDS = "nfa.variant", "nfa.seeds"
 Below = Mapping[str, Sequence[Run]]
@@ -72,9 +82,16 @@ def _variant(run: Run, parent: Run | None) -> str:
 def _analysed(run: Run) -> list[MeasuredRun]:
     sources = sources_of(run)
     if is_report(run):
-        return measured_runs(sources)
+        return measured(existing_runs(sources))
+    if len(sources) > 1 and run.data.metrics:
+        return [MeasuredRun(run, "", (run,))]
+    found = existing_runs(sources)
+    if gone := [source for source in sources if source not in {one.info.run_id for one in found}]:
+        stage("notice", f"{run.info.run_name} is about runs that are not in the store any more: {', '.join(gone)}")
     if len(sources) > 1:
-        return [MeasuredRun(run, "", (run,))] if run.data.metrics else measured_runs(sources)
-    (source,) = named_runs(sources)
+        return measured(found)
+    if not found:
+        return [MeasuredRun(run, "", (run,))]
+    (source,) = found
     parent = above([source]).get(source.data.tags.get(PARENT, ""))
     return [MeasuredRun(source, _variant(source, parent), (run,))]
