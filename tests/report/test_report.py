@@ -429,7 +429,7 @@ def test_a_damaged_file_is_no_reason_to_fail(page: Any) -> None:
     run_id = logged(LOSS, "named")
     tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
     tracking.get(run_id, "config.json").write_text("{", encoding="utf-8")
-    assert "no config.json" in said(page(run_id))
+    assert "its config.json cannot be read" in said(page(run_id))
 
 
 def test_different_losses_are_told_and_stand_on_their_axis(page: Any) -> None:

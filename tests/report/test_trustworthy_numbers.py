@@ -245,3 +245,28 @@ def test_what_a_seed_lacks_has_no_mean_in_words(page: Any) -> None:
     run_ids = [logged({"val/loss": {0: 1.0, 3: value}}, seed=seed) for seed, value in enumerate((0.25, 0.5))]
     run_ids.append(logged({"train/loss": {0: 1.0, 3: 0.5}}, seed=2))
     assert "val loss 0.25 to 0.5, without a mean because 1 of 3 runs lack it" in said(page(",".join(run_ids)))
+
+
+def test_factors_of_a_comparison_say_over_what_they_are_means(page: Any) -> None:
+    run_ids = [logged(LOSS, seed=seed) for seed in (1, 2)]
+    compared = analysis({}, *run_ids)
+    of_seeds = {str(seed): {"gradient_factor": of, "update_factor": None} for seed, of in ((1, 0.5), (2, 2.0))}
+    remedy = {"gradient_factor": 1.0, "update_factor": None, "by_seed": of_seeds}
+    content = {"compared_with": "sgd", "remedies": {"adam": remedy}}
+    tracking.put_json(client().get_run(compared), "gradient_flow.json", content)
+    told = "adam against sgd: gradient ratio × 1 (0.5 to 2 over 2 seeds), update ratio not measured"
+    assert f"{told} (geometric means over all checkpoints of both, not values at the last one)." in said(page(compared))
+
+
+def test_a_filter_may_have_commas_of_its_own(page: Any) -> None:
+    run_id = logged(LOSS, tag="a,,b")
+    logged(LOSS, tag="c")
+    assert [run["id"] for run in page("params.tag = 'a,,b'")["numbers"]["runs"]] == [run_id]
+
+
+def test_the_name_of_a_report_is_no_markdown_in_a_link(page: Any) -> None:
+    run_id = logged(LOSS)
+    for _ in range(2):
+        page(run_id, run_name="my_*best*_[run] `x`")
+    (line,) = client().get_run(run_id).data.tags["mlflow.note.content"].splitlines()
+    assert line.startswith(r"Report: [my\_\*best\*\_ run \`x\`](#/experiments/")

@@ -13,7 +13,8 @@ from nfa.registry.tracking.store import client
 
 def decoded(numbers: str) -> list[float]:
     long = numbers.startswith("8:")
-    return np.frombuffer(base64.b64decode(numbers.removeprefix("8:")), "<f8" if long else "<f4").tolist()
+    found: list[float] = np.frombuffer(base64.b64decode(numbers.removeprefix("8:")), "<f8" if long else "<f4").tolist()
+    return found
 
 
 def series(page: Page, key: str, run: int = 0, of: str = "values", kind: str = "curves") -> dict[int, float]:

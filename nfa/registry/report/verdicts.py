@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from nfa.errors import Refusal
 from nfa.figures.flow import CURVES
@@ -117,14 +118,20 @@ def compared(reported: Reported) -> Iterator[Line]:
         found = reported.json(run.info.run_id, "gradient_flow.json") or {}
         for arm, remedy in found.get("remedies", {}).items():
             if remedy:
-                factors = f"gradient ratio × {_number(remedy['gradient_factor'])}, update ratio × "
-                said = f"{arm} against {found['compared_with']}: {factors}{_number(remedy['update_factor'])}"
+                factors = f"gradient ratio {_factor(remedy, 'gradient_factor')}, update ratio "
+                said = f"{arm} against {found['compared_with']}: {factors}{_factor(remedy, 'update_factor')}"
                 verdict = f": {remedy['verdict']}" if "verdict" in remedy else ""
-                yield line(f"{said}{verdict}.", run.info.run_id, "gradient_flow.json")
+                over = "geometric means over all checkpoints of both, not values at the last one"
+                yield line(f"{said}{verdict} ({over}).", run.info.run_id, "gradient_flow.json")
 
 
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
+def _factor(remedy: Mapping[str, Any], name: str) -> str:
+    """Return a factor in words, with its range over the seeds if there are several."""
+    if remedy[name] is None:
+        return "not measured"
+    of_seeds = [one[name] for one in remedy.get("by_seed", {}).values() if one[name] is not None]
+    spread = f" ({min(of_seeds):.3g} to {max(of_seeds):.3g} over {len(of_seeds)} seeds)" if len(of_seeds) > 1 else ""
+    return f"× {remedy[name]:.3g}{spread}"
 
 
 def _of_family(run: Run) -> Iterator[Line]:
