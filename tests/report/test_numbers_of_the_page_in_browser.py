@@ -66,6 +66,12 @@ def test_a_band_that_reaches_zero_is_widest_on_a_logarithmic_axis(show: Show) ->
         assert row["high"] == pytest.approx(row["value"] + 0.2)
 
 
+def test_a_band_that_ends_just_above_zero_does_not_stretch_a_logarithmic_axis(show: Show) -> None:
+    count = len(STEPS)
+    page = with_values(a_page(seeds=1, sites=1, variants=["one"]), "val/loss", [0.5] * count, se=[0.2499999] * count)
+    assert ends(show(page), "val/loss")["y"][0] == pytest.approx(0.05)
+
+
 def test_exported_numbers_have_the_digits_that_tell_them_apart(show: Show) -> None:
     driver = show(a_page(seeds=1, sites=1))
     values = [0.1, 1 / 3, 16777217, 1234567890, 12345671, -5, 1e-30, 3e38, 123456.789]
