@@ -1,7 +1,8 @@
 """What a page holds: the words that its template writes, and the numbers that its script draws.
 
-Numbers are arrays of float32 in little-endian order, in base64; of float64 after "8:", where float32 would change a whole
-number. NaN stands for a value that does not exist. Every list "of each run" is in the order of `runs`, every list "of each group" in that of `groups`.
+Numbers are arrays of float32 in little-endian order, in base64; of float64 after "8:", where float32 would change a
+whole number. NaN stands for a value that does not exist. Every list "of each run" is in the order of `runs`, every list
+"of each group" in that of `groups`.
 """
 
 from typing import NotRequired, TypedDict
@@ -79,8 +80,9 @@ class Section(TypedDict):
 
 
 class Latest(TypedDict):
-    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run; `of[key]` has the places in
-    `holders` of the runs that have logged them, unless it is the first for all runs.
+    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run.
+
+    `of[key]` has the places in `holders` of the runs that have logged them, unless it is the first for all runs.
     """
 
     values: dict[str, Numbers]
