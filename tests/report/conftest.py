@@ -1,4 +1,4 @@
-"""The browser in which pages of reports are tried."""
+"""Pages that are made in the tests of reports, and the browser in which they are tried."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page
+from nfa.registry.report.report import report
 from tests.support.browser import browser, what_is_missing
 
 
@@ -35,3 +37,25 @@ def show(driver: Any, tmp_path: Path) -> Iterator[Callable[[Page], Any]]:
 
     yield opened
     assert [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
+
+
+@pytest.fixture
+def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
+    """The pages that are made, before they become HTML."""
+    from nfa.registry.report import report as module
+
+    made: list[Page] = []
+    html = module.page_html
+    monkeypatch.setattr(module, "page_html", lambda page: made.append(page) or html(page))
+    return made
+
+
+@pytest.fixture
+def page(pages: list[Page]) -> Any:
+    """A function that makes the page of some runs."""
+
+    def of(run_id: str, **options: str) -> Page:
+        report(ReportConfig(run_id=run_id, **options))
+        return pages[-1]
+
+    return of

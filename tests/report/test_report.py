@@ -1,12 +1,11 @@
 """`report`: the numbers of the page are those that the runs have logged, and its words say where they come from."""
 
-import base64
 import json
 import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +18,15 @@ from nfa.errors import Refusal
 from nfa.maths.statistics import t_interval
 from nfa.registry import tracking
 from nfa.registry.report.config import ReportConfig
-from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
 from tests.support.processes import environment_of_tests
+from tests.support.shown_pages import close, decoded, report_run, said, series
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
 LOSS = {"val/loss": {0: 2.0, 1: 1.0, 2: 1.5}, "train/loss": {0: 2.0, 1: 0.5}}
-Floats = list[float]
-
-
-@pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
-    """The pages that are made, before they become HTML."""
-    from nfa.registry.report import report as module
-
-    made: list[Page] = []
-    html = module.page_html
-    monkeypatch.setattr(module, "page_html", lambda page: made.append(page) or html(page))
-    return made
-
-
-@pytest.fixture
-def page(pages: list[Page]) -> Any:
-    """A function that makes the page of some runs."""
-
-    def of(run_id: str, **options: str) -> Page:
-        report(ReportConfig(run_id=run_id, **options))
-        return pages[-1]
-
-    return of
-
-
-def decoded(numbers: str) -> Floats:
-    return np.frombuffer(base64.b64decode(numbers), "<f4").tolist()
-
-
-def series(page: Page, key: str, run: int = 0, of: str = "values", kind: str = "curves") -> dict[int, float]:
-    """A series of the page by step."""
-    numbers: Any = page["numbers"]
-    curve = numbers[kind][key][run]
-    return dict(zip(numbers["steps"][curve["steps"]], decoded(curve[of]), strict=True))
-
-
-def close(found: Mapping[int, float], wanted: Mapping[int, float]) -> bool:
-    return found.keys() == wanted.keys() and all(math.isclose(found[s], wanted[s], rel_tol=1e-6) for s in wanted)
-
-
-def said(page: Page) -> str:
-    """All sentences of the page."""
-    words = page["words"]
-    lines = [
-        *words["trained"],
-        *words["conventions"],
-        *words["notices"],
-        *(x for _, of in words["verdicts"] for x in of),
-    ]
-    return "\n".join([*(line["text"] for line in lines), *words["left_out"]])
-
-
-def report_run() -> Any:
-    (run,) = client().search_runs(["0"], "tags.`nfa.entrypoint` = 'report'", max_results=1)
-    return run
 
 
 # ---- numbers
@@ -100,7 +44,7 @@ def test_the_numbers_of_the_page_are_those_that_were_logged(page: Any) -> None:
     assert (run["id"], run["name"], run["seed"], run["status"], run["unit"]) == (
         run_id,
         "a name",
-        7,
+        "7",
         "finished",
         "epoch",
     )

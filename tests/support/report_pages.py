@@ -72,7 +72,7 @@ def _run(variant: str, seed: int, place: int) -> PageRun:
         id=identity,
         name=f"{variant} seed {seed}",
         variant=variant,
-        seed=seed,
+        seed=str(seed),
         entrypoint="train",
         status="FINISHED",
         started="2026-11-29T08:00:00Z",

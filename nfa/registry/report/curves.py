@@ -60,7 +60,7 @@ def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
     each of equally long stretches between them.
 
     >>> kept(np.array([0.0, 1.0, 5.0, 2.0, -3.0, 1.0, 0.0, 4.0, 9.0]), 6).tolist()
-    [0, 2, 4, 6, 7, 8]
+    [0, 1, 2, 4, 7, 8]
     """
     if len(values) <= most:
         return np.arange(len(values))
@@ -110,7 +110,9 @@ def kept_by(limits: Limits, values: Iterable[float]) -> list[float | None]:
     >>> kept_by([0, 1], [0.2, 0.9]), kept_by([0, 1], [50.0, 95.0])
     ([0, 1], [0, None])
     """
-    known = [*values] or [0.0]
+    known = [*values]
+    if not known:
+        return [*limits]
     (least, greatest), low, high = limits, min(known), max(known)
     return [
         None if least is None or low < least - ROUNDING else least,

@@ -16,7 +16,7 @@ class PageRun(TypedDict):
     id: str
     name: str
     variant: str
-    seed: int | None
+    seed: str | None  # as it was logged: a script has no whole numbers beyond 2^53
     entrypoint: str
     status: str
     started: str  # ISO 8601, UTC
@@ -33,6 +33,7 @@ class PageGroup(TypedDict):
 
     name: str
     runs: list[int]
+    apart: NotRequired[list[str]]  # keys that its runs have measured in different ways: they have no mean
 
 
 class PageKey(TypedDict):
@@ -80,9 +81,8 @@ class Section(TypedDict):
 
 
 class Latest(TypedDict):
-    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run.
-
-    `of[key]` has the places in `holders` of the runs that have logged them, unless it is the first for all runs.
+    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run; `of[key]` has the places
+    in `holders` of the runs that have logged them, unless it is the first for all runs.
     """
 
     values: dict[str, Numbers]
@@ -145,6 +145,7 @@ class TableOf(TypedDict):
     name: str
     head: list[str]
     rows: list[list[str]]
+    missing: NotRequired[str]  # how many rows are not here, and where they are
 
 
 class PageWords(TypedDict):

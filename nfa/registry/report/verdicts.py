@@ -14,7 +14,7 @@ from nfa.registry.families.registry import families
 from nfa.registry.places import named
 from nfa.registry.report.alignment_verdicts import alignment, last_values, over_seeds
 from nfa.registry.report.page_data import Line
-from nfa.registry.report.reported import Reported, Run, stored_json
+from nfa.registry.report.reported import Reported, Run
 from nfa.registry.report.scores import scores
 from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.study_verdicts import study
@@ -99,7 +99,7 @@ def of_several(reported: Reported, labels: Mapping[str, str]) -> Iterator[Line]:
         for key, label in labels.items():
             found, step = last_values(runs, [key])
             values = [of[key] for of in found if key in of]
-            if len(runs) > 1 and len(values) == len(runs):
+            if len(runs) > 1 and len(values) == len(runs) and key not in reported.without_mean(name):
                 chance = [of[f"{key}_chance"] for of in found if f"{key}_chance" in of]
                 beside = f" against chance {sum(chance) / len(chance):.3g}" if len(chance) == len(runs) else ""
                 told = f"{label} at {runs[0].unit} {step}: {over_seeds(values, limits_of(key))}{beside}"
@@ -114,7 +114,7 @@ def compared(reported: Reported) -> Iterator[Line]:
             if one["text"] not in told:
                 told.add(one["text"])
                 yield one
-        found = stored_json(run.info.run_id, "gradient_flow.json") or {}
+        found = reported.json(run.info.run_id, "gradient_flow.json") or {}
         for arm, remedy in found.get("remedies", {}).items():
             if remedy:
                 factors = f"gradient ratio × {_number(remedy['gradient_factor'])}, update ratio × "
@@ -146,5 +146,5 @@ def _of_family(run: Run) -> Iterator[Line]:
 def studies(reported: Reported) -> Iterator[Line]:
     """Yield the results of studies."""
     for run in reported.parents:
-        if found := stored_json(run.info.run_id, "study.json"):
+        if found := reported.json(run.info.run_id, "study.json"):
             yield from study(run.info.run_id, found)

@@ -40,6 +40,13 @@ def named_runs(run_ids: str | Iterable[str]) -> list[Run]:
     return list({run.info.run_id: run for run in found}.values())
 
 
+def existing_runs(run_ids: Sequence[str]) -> list[Run]:
+    """Return those of some runs, named by whole ids, that are in the store, in their order."""
+    with reaching_store():
+        found = {run.info.run_id: run for run in _with_ids(run_ids)}
+    return [found[run_id] for run_id in run_ids if run_id in found]
+
+
 def _with(ids: Iterable[str], known: Mapping[str, Run]) -> list[Run]:
     return [known.get(text) or find_run(text) for text in ids]
 

@@ -60,6 +60,7 @@ function ofCurve(curve, run, key, { at, of, step }) {
 
 /** The same of a run or of a group: the mean of its runs' values, if all of them have one; a mean over some is biased. */
 function pickOf(item, key, wanted) {
+  if (item.folded && DATA.groups[item.index].apart?.includes(key)) return null;
   const found = item.runs.map((run) => pick(run, key, wanted));
   if (found.includes(null)) return null;
   if (found.length === 1) return found[0];
