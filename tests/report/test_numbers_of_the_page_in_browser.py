@@ -218,3 +218,14 @@ def test_what_a_chart_is_of_is_said_once_and_pictures_are_named_in_words(show: S
         "return [...document.querySelectorAll('#pictures-body option')].map((one) => one.textContent)"
     )
     assert "training analysis" in kinds
+
+
+def test_a_mean_over_values_that_were_measured_in_different_ways_is_absent_with_the_reason(show: Show) -> None:
+    page = a_page(seeds=3, sites=1, variants=["one"])
+    page["numbers"]["groups"][0]["apart"] = ["train/loss"]
+    driver = show(page)
+    driver.execute_script("TABLE.keys = ['train/loss']; drawTable()")
+    cell, title = driver.execute_script(
+        "const cell = document.querySelector('#values-table td.number'); return [cell.textContent, cell.title]"
+    )
+    assert (cell, title[:44]) == ("–", "The runs have measured it in different ways:")
