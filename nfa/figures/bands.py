@@ -49,8 +49,8 @@ def chance_band(place: "Axes", curves: "Iterable[Curve]", limits: Limits | None,
 
     They are one grey band, from the lowest to the highest, which the legend says, if every curve lies above it exactly
     where it lies above its own level, and all levels have the same steps. Otherwise the upper end of each is dashed in
-    the colour of its curve, so that a curve is never seen within the level of another. Levels without a standard deviation are lines, and one
-    grey line if they are equal.
+    the colour of its curve, so that a curve is never seen within the level of another. Levels without a standard
+    deviation are lines, and one grey line if they are equal.
     """
     found = list(curves)
     spread = [(curve, of) for curve in found if (of := _levels(curve, limits))]
