@@ -190,3 +190,14 @@ def test_the_bar_of_an_error_is_named_lies_around_the_unbiased_value_and_ends_wh
     drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
     assert drawn["± 2 standard errors around the unbiased value"] == pytest.approx([0.83, 1])
     assert drawn["value"] == [0.95]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_place_of_a_figure_is_empty_where_the_legend_fits_with_its_lines_broken(count: int) -> None:
+    names = [f"layer_{index}" for index in range(count)]
+    values = with_levels(names, se=0.05, chance=0.2, chance_sd=0.05, shared=0.3)
+    figure = training_analysis(values, names)
+    assert_legend_is_apart(figure)
+    (free,) = (axes for axes in figure.axes if not axes.axison)
+    assert free.get_legend() is not None
+    assert not figure.legends
