@@ -163,7 +163,8 @@ def test_synthesised_teacher_is_taken_with_its_noise_and_said_to_be_circular(sto
     assert store.json(run_id, "svd_analysis_rank4.json")["modules"]["model.layers.0.mlp.up_proj"]["numerical_rank"] > 8
 
 
-def test_titles_say_what_was_trained_on_what_without_ids(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.usefixtures("store")
+def test_titles_say_what_was_trained_on_what_without_ids(monkeypatch: pytest.MonkeyPatch) -> None:
     drawn: list[str] = []
     monkeypatch.setattr(tracking, "save_picture", lambda _, figure, *__: drawn.append(figure.get_suptitle()))
     lora_runs.adapter_run(rank=4)

@@ -130,8 +130,9 @@ def test_the_title_of_a_comparison_has_the_model_and_the_data_and_what_else_all_
         return {"train": train, "base": {"name": "folder/tiny"}, "data": {"name": "arithmetic"}}
 
     monkeypatch.setattr(tracking, "config", stored)
+    losses = {0: 4.0, 3: 2.0}
     arms = [
-        StartArm(init, init, "", {seed: FineTuning(f"{init}{seed}", seed, {0: 4.0, 3: 2.0}, {}, {}, None) for seed in (1, 2)})
+        StartArm(init, init, "", {seed: FineTuning(f"{init}{seed}", seed, losses, {}, {}, None) for seed in (1, 2)})
         for init in "ab"
     ]
     found = {"arms": [{"by_seed": {1: 0, 2: 0}}] * 2, "comparisons": []}
