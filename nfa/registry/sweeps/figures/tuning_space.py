@@ -181,8 +181,9 @@ def _numbers(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None
     for group in _overlapping(area, front):
         numbers = ", ".join(str(row.number) for row in group[:MOST_NUMBERS])
         more = f" and {len(group) - MOST_NUMBERS} more" if len(group) > MOST_NUMBERS else ""
+        place = (group[0].values[0], group[0].values[1])
         area.annotate(
-            numbers + more, group[0].values[:2], xytext=(4 * sides[0], 4 * sides[1]), fontsize=8,
+            numbers + more, place, xytext=(4 * sides[0], 4 * sides[1]), fontsize=8,
             textcoords="offset points", ha="left" if sides[0] > 0 else "right", va="bottom" if sides[1] > 0 else "top",
         )  # fmt: skip
 
