@@ -66,6 +66,12 @@ def test_a_band_that_reaches_zero_is_widest_on_a_logarithmic_axis(show: Show) ->
         assert row["high"] == pytest.approx(row["value"] + 0.2)
 
 
+def test_a_band_that_ends_just_above_zero_does_not_stretch_a_logarithmic_axis(show: Show) -> None:
+    count = len(STEPS)
+    page = with_values(a_page(seeds=1, sites=1, variants=["one"]), "val/loss", [0.5] * count, se=[0.2499999] * count)
+    assert ends(show(page), "val/loss")["y"][0] == pytest.approx(0.05)
+
+
 def test_exported_numbers_have_the_digits_that_tell_them_apart(show: Show) -> None:
     driver = show(a_page(seeds=1, sites=1))
     values = [0.1, 1 / 3, 16777217, 1234567890, 12345671, -5, 1e-30, 3e38, 123456.789]
@@ -212,3 +218,14 @@ def test_what_a_chart_is_of_is_said_once_and_pictures_are_named_in_words(show: S
         "return [...document.querySelectorAll('#pictures-body option')].map((one) => one.textContent)"
     )
     assert "training analysis" in kinds
+
+
+def test_a_mean_over_values_that_were_measured_in_different_ways_is_absent_with_the_reason(show: Show) -> None:
+    page = a_page(seeds=3, sites=1, variants=["one"])
+    page["numbers"]["groups"][0]["apart"] = ["train/loss"]
+    driver = show(page)
+    driver.execute_script("TABLE.keys = ['train/loss']; drawTable()")
+    cell, title = driver.execute_script(
+        "const cell = document.querySelector('#values-table td.number'); return [cell.textContent, cell.title]"
+    )
+    assert (cell, title[:44]) == ("–", "The runs have measured it in different ways:")

@@ -72,11 +72,19 @@ function panelOf(key, shown, all) {
   return { key, about: aboutKey(key), series, quantiles };
 }
 
-function numbersOf(panel) {
+const PARTS_OF_BANDS = ["low", "high", "chanceLow", "chanceHigh"];
+
+function numbersOf(panel, bands = PARTS_OF_BANDS) {
   const points = panel.series.flatMap((one) => [...one.points, ...one.members.flat().map(({ value }) => ({ value }))]);
-  const parts = ["value", "low", "high", "chance", "chanceLow", "chanceHigh", "shared"];
+  const parts = ["value", "chance", "shared", ...bands];
   const drawn = points.flatMap((point) => parts.map((part) => point[part]));
   return [...drawn, ...panel.quantiles.flatMap((row) => [row.lowest, row.highest])].filter(Number.isFinite);
+}
+
+/** A tenth of the lowest positive value: on a logarithmic axis a band that ends just above zero would take all room. */
+function footOf(panels) {
+  const [lowest] = d3.extent(panels.flatMap((panel) => numbersOf(panel, [])).filter((value) => value > 0));
+  return lowest && lowest / 10;
 }
 
 /** Whether a value is below zero, which no logarithmic axis can show. */
@@ -87,10 +95,11 @@ function hasNegative({ series, quantiles }) {
 /** The ends of the axes, the same for all panels of one quantity: not beyond what is possible, and never within the data. */
 function scalesOf(panels) {
   const { limits, logarithmic } = panels[0].about;
-  const numbers = panels.flatMap(numbersOf);
+  const numbers = panels.flatMap((panel) => numbersOf(panel));
   const positive = numbers.filter((value) => value > 0);
   const log = logarithmic && positive.length > 0 && !panels.some(hasNegative);
-  const [from, to] = d3.extent(log ? positive : numbers);
+  const [lowest, to] = d3.extent(log ? positive : numbers);
+  const from = log ? Math.max(lowest, footOf(panels) ?? lowest) : lowest;
   const steps = d3.extent(panels.flatMap((panel) => [...panel.series.flatMap((one) => one.points), ...panel.quantiles]), (row) => row.step);
   return { y: log ? widened(from, to, true) : rounded(from, to, limits), x: steps[0] === steps[1] ? [steps[0] - 1, steps[0] + 1] : steps, log };
 }
@@ -173,6 +182,11 @@ function wholeTicks([from, to], width) {
   return d3.ticks(from, to, width / 55).filter(Number.isInteger);
 }
 
+/** Ticks of a logarithmic axis over less than a decade, which would have hardly any of its own. */
+function ticksOf({ y: [from, to], log }) {
+  return log && to < 10 * from ? d3.ticks(from, to, 4) : 5;
+}
+
 /** Draws a panel; a logarithmic axis leaves out values that are not above zero, and bands that reach there end at its foot. */
 function curvesSvg(panel, scales, size) {
   const inside = (rows) => (scales.log ? rows.map((row) => positiveOf(row, scales.y[0])) : rows);
@@ -180,7 +194,7 @@ function curvesSvg(panel, scales, size) {
   const svg = Plot.plot({
     width: size.width, height: size.height, marginLeft: 50, marginRight: 12, marginTop: 8, marginBottom: 34, inset: 4,
     x: { domain: scales.x, label: unitOf(panel), ticks: wholeTicks(scales.x, size.width), labelArrow: false, tickFormat: "~s" },
-    y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: 5, tickFormat: scales.log ? "~g" : undefined },
+    y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: ticksOf(scales), tickFormat: scales.log ? "~g" : undefined },
     marks: [
       ...series.flatMap(chanceMarks), ...quantileMarks(inside(panel.quantiles)),
       ...series.flatMap((one, order) => marksOf(one, order, panel.about)), pointer(panel, scales.log),

@@ -94,6 +94,7 @@ function valueCell(item, key) {
 }
 
 function whyNot(item, key) {
+  if (item.folded && DATA.groups[item.index].apart?.includes(key)) return "The runs have measured it in different ways: a mean over them would mix these.";
   const have = item.runs.filter((run) => pick(run, key, TABLE.wanted)).length;
   if (have) return `${have} of ${item.runs.length} runs have a value: a mean over some of them would be biased.`;
   const last = lastOnly(key) ? latestOf(item.runs[0], key) : null;
