@@ -71,9 +71,11 @@ LOSSES_IN_WORDS = {
     "bce": "binary cross-entropy",
     "bcewithlogits": "binary cross-entropy",
     "mse": "mean squared error",
+    "squarederror": "squared error",
     "l1": "mean absolute error",
     "nll": "negative log-likelihood",
     "lambda": "",
+    "": "",  # of a function that is called loss
 }
 
 
@@ -81,8 +83,8 @@ def loss_in_words(name: str) -> str:
     """Return what a loss is called, from the name of its function or class; a name that says nothing gives an empty
     text, and an unknown one stays.
 
-    >>> [loss_in_words(name) for name in ("CrossEntropyLoss", "mse_loss", "my_loss", "<lambda>")]
-    ['cross-entropy', 'mean squared error', 'my_loss', '']
+    >>> [loss_in_words(name) for name in ("CrossEntropyLoss", "mse_loss", "my_loss", "<lambda>", "loss")]
+    ['cross-entropy', 'mean squared error', 'my_loss', '', '']
     """
     plain = re.sub(r"[^a-z0-9]", "", name.lower()).removesuffix("loss")
     return LOSSES_IN_WORDS.get(plain, name)

@@ -1,6 +1,5 @@
 """The contact sheet plays every command that draws, and shows what it is given at real size."""
 
-import importlib.util
 from pathlib import Path
 from types import ModuleType
 
@@ -9,7 +8,7 @@ from PIL import Image
 
 from nfa.registry import cli
 from nfa.registry.entry_points import entry_points
-from tests.support.processes import ROOT
+from tests.support.programs import example
 
 UNDRAWN = {"prepare_eeg", "import_checkpoints", "report"}  # the report draws its page in the browser
 INSIDE = {"compare_lora"}  # lora_experiment starts it
@@ -17,12 +16,7 @@ INSIDE = {"compare_lora"}  # lora_experiment starts it
 
 @pytest.fixture(scope="module")
 def sheet() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("contact_sheet", ROOT / "docs" / "examples" / "contact_sheet.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return example("contact_sheet")
 
 
 def test_every_command_that_draws_is_played_with_parameters_that_it_knows(sheet: ModuleType) -> None:

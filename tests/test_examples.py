@@ -1,14 +1,12 @@
 """The programs in docs/examples, and the blocks and commands of README and docs, do what they say."""
 
 import ast
-import importlib.util
 import re
 import shlex
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import mlflow
@@ -33,6 +31,7 @@ from nfa.registry.stopwatch import Stopwatch
 from nfa.registry.training import start
 from tests.support.analyses import series, undrawn
 from tests.support.processes import ROOT
+from tests.support.programs import example
 from tests.support.stores import Finished, Store
 from tests.support.toy_models import layers, seeded
 from tests.support.workload_files import train_lab
@@ -50,15 +49,6 @@ DEFAULT = {"agop_nfm", "agop_nfm_init_removed", "g_vs_h", "g_vs_m", "h_vs_m"}
 
 
 # ---- programs
-
-
-def example(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "docs" / "examples" / f"{name}.py")
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 @pytest.fixture
@@ -156,8 +146,9 @@ def test_the_pictures_of_the_limitations_show_what_their_captions_say(tmp_path: 
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "docs" / "examples").glob("*.py")), ids=lambda file: file.stem)
-def test_every_program_is_tested_here_and_named_in_a_guide(file: Path) -> None:
-    assert f'example("{file.stem}")' in Path(__file__).read_text(encoding="utf-8")
+def test_every_program_is_tested_and_named_in_a_guide(file: Path) -> None:
+    tests = (test.read_text(encoding="utf-8") for test in Path(__file__).parent.glob("test_*.py"))
+    assert any(f'example("{file.stem}")' in test for test in tests)
     assert any(f"(examples/{file.name})" in guide.read_text(encoding="utf-8") for guide in GUIDES)
 
 

@@ -56,6 +56,7 @@ REGISTRY = [
     "registry.launch",
     "registry.workers",
     "registry.typed_values",
+    "registry.run_filters",
     "registry.places",
     "registry.wrapped_names",
     "registry.folders",

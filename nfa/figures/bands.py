@@ -15,6 +15,7 @@ Bands = dict[int, tuple[float, float]]  # step → the ends
 MANY = 8  # curves; the dotted lines of more of them are thinner
 CHANCE, SHARED, ERRORS = "chance ± 2 standard deviations", "shared-weights level", "± 2 standard errors"
 OWN_CHANCE = "chance + 2 standard deviations"
+TOGETHER = " (of all curves of a panel, from the lowest to the highest)"
 
 
 def beside_curves(place: "Axes", curves: "Collection[Curve]", limits: Limits | None) -> None:
@@ -46,16 +47,18 @@ def error_band(
 def chance_band(place: "Axes", curves: "Iterable[Curve]", limits: Limits | None, *, label: str = CHANCE) -> None:
     """Draw the levels of chance ± 2 SD under all curves of a panel.
 
-    They are one grey band, from the lowest to the highest, if every curve lies above it exactly where it lies above its
-    own level, and all levels have the same steps. Otherwise the upper end of each is dashed in the colour of its curve,
-    so that a curve is never seen within the level of another. Levels without a standard deviation are lines, and one
-    grey line if they are equal.
+    They are one grey band, from the lowest to the highest, which the legend says, if every curve lies above it exactly
+    where it lies above its own level, and all levels have the same steps. Otherwise the upper end of each is dashed in
+    the colour of its curve, so that a curve is never seen within the level of another. Levels without a standard
+    deviation are lines, and one grey line if they are equal.
     """
     found = list(curves)
     spread = [(curve, of) for curve in found if (of := _levels(curve, limits))]
     hull = _hull([of for _, of in spread])
     if all(_agrees(curve, of, hull) for curve, of in spread):
-        _fill(place, hull, color="0.6", alpha=0.25, zorder=0.5, label=label, edge=1)  # a narrow one is seen too
+        together = TOGETHER if any(of != hull for _, of in spread) else ""
+        look: dict[str, Any] = {"color": "0.6", "alpha": 0.25, "zorder": 0.5, "edge": 1}  # a narrow one is seen too
+        _fill(place, hull, label=f"{label}{together}", **look)
     else:
         tops = [({step: high for step, (_, high) in of.items()}, curve[2]) for curve, of in spread]
         _dashes(place, tops, label.replace(CHANCE, OWN_CHANCE))

@@ -1,7 +1,7 @@
 """Gradient flow: maps of the network's parts over epochs, and the ratios between its front and its output."""
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +10,7 @@ from nfa.figures.bands import cut
 from nfa.figures.notes import add_notes, say_empty
 from nfa.figures.relation_grid import colours
 from nfa.figures.style import add_legend, add_title, axis_label, epoch_axis, panels, plain_numbers, site_label, style
-from nfa.figures.training_analysis import Series, draw
+from nfa.figures.training_analysis import Series, between, draw
 from nfa.relations import Limits
 
 if TYPE_CHECKING:
@@ -34,6 +34,11 @@ THRESHOLDS = {0.01: "vanishing below", 0.1: "weak below", 0.5: "strong above"}
 MOST_ROWS = 40
 WIDE = 28  # letters of a map's title
 RMS = "RMS: root mean square over the part's weights"
+OF_STEPS = {
+    "update_ratio": "update",
+    "front_output_update_ratio": "update ratio",
+    "grad_norm": "gradient norm",
+}  # what the optimizer steps of the training have logged
 RATIOS = "Ratios of root mean squares over the weights of each part"
 
 
@@ -56,7 +61,8 @@ def flow_map(series: Mapping[str, Series], groups: Sequence[str], *, title: str 
         add_title(figure, title)
         step = -(-len(groups) // MOST_ROWS)
         some = f"One in {step} of {len(groups)} parts is named." if step > 1 else ""
-        add_notes(figure, [_white(series, [f"flow/{g}/{name}" for g in groups for name in drawn]), some, RMS])
+        keys = [f"flow/{g}/{name}" for g in groups for name in drawn]
+        add_notes(figure, [_white(series, keys), _before_steps([series], keys, unit), some, RMS])
     return figure
 
 
@@ -67,6 +73,17 @@ def _white(series: Mapping[str, Series], keys: Sequence[str]) -> str:
         of_measure.setdefault(key.rpartition("/")[2], set()).update(series.get(key, {}))
     every = ((key, step) for key in keys for step in of_measure[key.rpartition("/")[2]])
     return "White: zero, undefined or not measured." if any(not series.get(k, {}).get(at) for k, at in every) else ""
+
+
+def _before_steps(runs: Collection[Mapping[str, Series]], keys: Iterable[str], unit: str) -> str:
+    """Return why what is measured in optimizer steps has no value at the start, if a figure begins there."""
+    given = [key for key in keys if any(series.get(key) for series in runs)]
+    starts = {key for key in given if any(0 in series.get(key, {}) for series in runs)}
+    lacking = [key for key in given if key not in starts]
+    named = dict.fromkeys(OF_STEPS[key.rpartition("/")[2]] for key in lacking if key.rpartition("/")[2] in OF_STEPS)
+    if not starts or not named:
+        return ""
+    return f"No {' and no '.join(named)} at {unit} 0: no optimizer step has been taken yet."
 
 
 def _map(figure: "Figure", axes: "Axes", values: Mapping[str, Series], unit: str) -> None:
@@ -94,22 +111,20 @@ def flow_curves(
     title: str = "",
     unit: str = "epoch",
     built_in: float | None = 1.0,
+    band: str = "",
 ) -> "Figure":
     """Draw a logarithmic panel for each ratio and for the gradient norm, with one line per run; `roles` name the parts.
 
     Thresholds of the gradient ratio are multiplied by the factor that is built into the model; None, where runs differ
-    in this factor, draws no thresholds.
+    in this factor, draws no thresholds. Where <key>_lo and <key>_hi exist, the band between them is labelled `band`.
     """
     drawn = {key: label for key, label in CURVES.items() if any(series.get(key) for series in runs.values())}
     figure, places = panels(max(1, len(drawn)), columns=min(2, max(1, len(drawn))), width=4.2, height=2.8)
     epochs = sorted(set().union(*(series.get(key, {}) for series in runs.values() for key in drawn)))
     with style():
         for place, (key, label) in zip(places, drawn.items(), strict=False):
-            for index, ((name, series), colour) in enumerate(zip(runs.items(), colours(len(runs)), strict=True)):
-                values = {epoch: value for epoch, value in series.get(key, {}).items() if value > 0}
-                look = {"color": colour, "linestyle": LINES[index % len(LINES)], "marker": "o", "markersize": 3}
-                draw(place, values, label=name if len(runs) > 1 else None, **look)
-            place.set(title=_named(label, roles), yscale="log")
+            _lines(place, runs, key)
+            place.set(title=_named(label, roles))
             plain_numbers(place.yaxis)
             if key == "flow/front_output_ratio" and built_in is not None:
                 _thresholds(place, built_in)
@@ -118,12 +133,28 @@ def flow_curves(
                 say_empty(place, "zero or undefined at every checkpoint")
         if not drawn:
             say_empty(places[0], "no ratio is defined at any checkpoint")
-        if len(runs) > 1:
+        banded = any(series.get(f"{key}_lo") for series in runs.values() for key in drawn)
+        if banded:
+            places[0].fill_between([], [], color="0.5", alpha=0.3, linewidth=0, label=band)
+        if banded or len(runs) > 1:
             add_legend(figure)
         add_title(figure, title)
         factor = "factors that differ between models" if built_in is None else f"the factor {built_in:.3g}"
-        add_notes(figure, [RATIOS + ("." if built_in == 1 else f"; {factor} of the scale of gradients is built in.")])
+        built = "." if built_in == 1 else f"; {factor} of the scale of gradients is built in."
+        add_notes(figure, [f"{RATIOS}{built}", _before_steps(runs.values(), drawn, unit)])
     return figure
+
+
+def _lines(place: "Axes", runs: Mapping[str, Mapping[str, Series]], key: str) -> None:
+    """Draw a line for each run on a logarithmic axis, and the bands around those that are means."""
+    shades = colours(len(runs))
+    for index, (name, series) in enumerate(runs.items()):
+        values = {epoch: value for epoch, value in series.get(key, {}).items() if value > 0}
+        look = {"color": shades[index], "linestyle": LINES[index % len(LINES)], "marker": "o", "markersize": 3}
+        draw(place, values, label=name if len(runs) > 1 else None, **look)
+    place.set(yscale="log")
+    for series, colour in zip(runs.values(), shades, strict=True):
+        between(place, series, key, colour)
 
 
 def _epochs(axes: "Axes", epochs: Sequence[int], unit: str) -> None:

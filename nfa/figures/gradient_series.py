@@ -1,7 +1,7 @@
 """Series of gradient directions over epochs: of one run, of several runs, and the differences between two."""
 
 import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from nfa.bookkeeping import SECONDS
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+FOLLOWING = "gradient/correlation_with_previous"
 NOISE, AUC, TRAIN = "gradient/noise_scale", "gradient/label_noise_auc", "train/loss"
 COSINES = ("gradient/mean_cosine", "gradient/within_class_cosine", "gradient/between_class_cosine")
 LABELS = {
@@ -99,7 +100,7 @@ def gradient_series(
             _in_legend(places[0], band)
         add_legend(figure)
         add_title(figure, title)
-        add_notes(figure, [_meanings(present), *_undefined(runs, present, unit)])
+        add_notes(figure, [_meanings(present), *_undefined(runs, present, unit), _first(runs.values(), present, unit)])
     return figure
 
 
@@ -172,6 +173,16 @@ def _undefined(runs: Runs, keys: Iterable[str], unit: str) -> list[str]:
     return [f"No noise scale where the estimate of |G|² is not positive: {unit} {'; '.join(said)}"] if said else []
 
 
+def _first(several: Iterable[Mapping[str, Mapping[int, Any]]], keys: Collection[str], unit: str) -> str:
+    """Return why the first checkpoint, where others have a value, has no correlation with the one before it."""
+    if FOLLOWING not in keys:
+        return ""
+    found = [of for of in several if of.get(FOLLOWING)]
+    first = min(step for of in found for key in keys if key.startswith("gradient/") for step in of.get(key, {}))
+    absent = all(first not in of[FOLLOWING] for of in found)
+    return f"No correlation with the previous checkpoint at {unit} {first}: it is the first." if absent else ""
+
+
 def noise_scale(series: Mapping[str, Series], *, title: str, unit: str = "epoch") -> "Figure":
     """Draw the gradient noise scale over epochs, with two standard errors; undefined values are not drawn."""
     return gradient_series({"": series}, (NOISE,), title=title, unit=unit)
@@ -198,7 +209,7 @@ def gradient_differences(differences: Mapping[str, Intervals], *, title: str, un
         if not drawn:
             say_empty(places[0], "no difference is defined at any checkpoint of both runs")
         add_title(figure, title)
-        add_notes(figure, [_meanings(drawn)])
+        add_notes(figure, [_meanings(drawn), _first([differences], drawn, unit)])
     return figure
 
 

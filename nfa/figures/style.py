@@ -38,7 +38,7 @@ LOSSES = {
 _IN_BLOCK = re.compile(r"(?:\w+\.)*layers\.(\d+|\*)\.(?:self_attn\.|mlp\.)?(.+)")
 DECADES = 100  # a logarithmic axis that spans this factor has enough ticks at powers of ten
 LONG = 6  # a logarithmic axis that spans this factor has enough ticks at 1, 2 and 5
-ENTRIES_BESIDE, LETTERS_BESIDE = 12, 34  # the room for a legend in the place of a panel
+LINES_BESIDE, LETTERS_BESIDE = 12, 34  # the room for a legend in the place of a panel
 TITLE_LETTER, TITLE_LINE, LEGEND_LINE = 0.085, 0.18, 0.19  # inches
 
 
@@ -72,9 +72,12 @@ def style() -> AbstractContextManager[None]:
 
 
 def panels(count: int, *, columns: int = 3, width: float = 3.6, height: float = 2.7) -> "tuple[Figure, list[Axes]]":
-    """Return a figure with `count` panels in rows of `columns`; the remaining places stay empty."""
+    """Return a figure with `count` panels in rows of `columns`; the remaining places stay empty. A single row has at
+    most one such place, for the legend.
+    """
     from matplotlib.figure import Figure
 
+    columns = min(columns, count + 1)
     rows = math.ceil(count / columns)
     with style():
         figure = Figure(figsize=(width * columns, height * rows + 0.4), layout="constrained")
@@ -101,10 +104,11 @@ def add_legend(figure: "Figure") -> None:
         label: handle for axes in figure.axes for handle, label in zip(*axes.get_legend_handles_labels(), strict=True)
     }
     spare = [axes for axes in figure.axes if not axes.axison]
-    longest = max(map(len, drawn), default=0)
-    if spare and len(drawn) <= ENTRIES_BESIDE and longest <= LETTERS_BESIDE:
-        spare[0].legend(handles=[*drawn.values()], loc="center", fontsize=10)
+    beside = [textwrap.fill(label, LETTERS_BESIDE) for label in drawn]
+    if spare and sum(label.count("\n") + 1 for label in beside) <= LINES_BESIDE:
+        spare[0].legend([*drawn.values()], beside, loc="center", fontsize=10)
         return
+    longest = max(map(len, drawn), default=0)
     width, height = figure.get_size_inches()
     columns = _columns([len(label) for label in drawn], width)
     more_rows = max(0, math.ceil(len(drawn) / columns) - 2)  # there is room for two

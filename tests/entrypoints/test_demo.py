@@ -50,7 +50,7 @@ def demo(empty_store: Store, tmp_path_factory: pytest.TempPathFactory) -> Demons
     store = empty_store.copy(tmp_path_factory.mktemp("demo") / "store")
     with undrawn(), pytest.MonkeyPatch.context() as patch, used(store, patch):
         for drawing in ("training_figure", "comparison_figure"):
-            patch.setattr(f"nfa.registry.training.report.{drawing}", lambda *_: None)
+            patch.setattr(f"nfa.registry.training.report.{drawing}", lambda *_, **__: None)
         patch.setattr(tracking, "save_picture", lambda run_, it, name: draw(run_, it, name) if "demo" in name else None)
         patch.setattr(job, "training_analyses", lambda *given, **more: figures.append(given) or figure(*given, **more))
         job.demo(DemoConfig(epochs=2, width=8, depth=2, output_dir="out"))
@@ -78,7 +78,7 @@ def test_runs_are_named_by_what_ran(demo: Demonstrated) -> None:
 
 def test_its_description_has_the_results_the_figure_and_the_next_command(demo: Demonstrated) -> None:
     note = demo.store.tags(demo.runs["demo"])["mlflow.note.content"].replace("&emsp;", "")
-    assert note.startswith("MLP 64→8×2 on digits: three optimizers, 2 epochs\n\n| run | test/accuracy | test/loss |")
+    assert note.startswith("MLP 64→8×2 on digits, seed 1717: three optimizers, 2 epochs\n\n| run | test/accuracy | ")
     assert all(f"| digits mlp 8×2 {label} seed 1717 " in note for label in LABELS)
     assert f"[![plots/{job.FIGURE}.png](get-artifact?path=plots%2Fpreview.png&run_uuid=" in note
     assert f"gradient_flow --run_id {demo.runs['demo']}\n```" in note

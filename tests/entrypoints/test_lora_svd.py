@@ -163,6 +163,19 @@ def test_synthesised_teacher_is_taken_with_its_noise_and_said_to_be_circular(sto
     assert store.json(run_id, "svd_analysis_rank4.json")["modules"]["model.layers.0.mlp.up_proj"]["numerical_rank"] > 8
 
 
+@pytest.mark.usefixtures("store")
+def test_titles_say_what_was_trained_on_what_without_ids(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[str] = []
+    monkeypatch.setattr(tracking, "save_picture", lambda _, figure, *__: drawn.append(figure.get_suptitle()))
+    lora_runs.adapter_run(rank=4)
+    teacher = synthesize_teacher(SynthesizeTeacherConfig(target_rank=8)).run_id
+    lora_svd(asked(run_id=teacher))
+    trained = "tiny on arithmetic, LoRA of rank 4, init=random, step 10"
+    first, second = (" ".join(title.split()) for title in drawn)
+    assert first == f"{trained}: 4 triplets kept, 8 in the teacher"
+    assert second == f"teacher made from {trained}: {len(lora_runs.shapes())} modules"
+
+
 def test_zero_modules_have_zero_factors_and_are_left_out_of_the_means(
     store: Store, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -40,7 +40,7 @@ def test_run_is_named_and_described_by_what_ran(finished: Finished) -> None:
     assert finished.store.named() == {NAME: finished.run_id}
     accuracy = {key: value for key, _, value in finished.store.metrics(finished.run_id)}["test/accuracy"]
     note = finished.store.tags(finished.run_id)["mlflow.note.content"]
-    assert note.startswith("MLP 64→8×2 on digits, sgd, lr 0.1, 4 epochs\n\n- test loss ")
+    assert note.startswith("MLP 64→8×2 on digits, sgd, lr 0.1, seed 1717, 4 epochs\n\n- test loss ")
     assert f"- test accuracy {accuracy:.4g} (360 examples; 95 % Wilson interval " in note
     assert f"\n```\npython -m entrypoints.analyze --run_id {finished.run_id}\n```\n" in note
     small, figure = (f"get-artifact?path=plots%2F{name}.png&run_uuid={finished.run_id}" for name in PICTURES)

@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 
 from nfa.figures.flow import CURVES, MAPS, MOST_ROWS, flow_curves, flow_map, intervals
 from nfa.figures.style import site_label
+from nfa.registry.analyses.arms import Arm
 
 EPOCHS = (0, 1, 2, 5, 10, 20, 50, 100, 200, 300, 400, 500)
 GROUPS = ["cnn", "se", "subject", "block_0", "block_1", "gate", "head"]
@@ -186,3 +187,30 @@ def test_checkpoints_counted_in_steps_are_called_steps() -> None:
     assert list(maps)[1] == "relative weight change since step 0"
     curves = titled(flow_curves({"": series(GROUPS)}, ROLES, unit="step"))
     assert {axes.get_xlabel() for axes in (*maps.values(), *curves.values())} == {"optimizer step"}
+
+
+def test_values_of_optimizer_steps_that_are_absent_at_the_start_are_explained() -> None:
+    given = series(GROUPS)
+    later = ("update_ratio", "grad_norm")
+    given = {key: {at: v for at, v in of.items() if at or not key.endswith(later)} for key, of in given.items()}
+    words = "at epoch 0: no optimizer step has been taken yet."
+    assert f"No update ratio and no gradient norm {words}" in notes(flow_curves({"": given}, ROLES))
+    assert f"No update {words}" in notes(flow_map(given, GROUPS))
+    assert words not in notes(flow_curves({"": series(GROUPS)}, ROLES))
+    assert words not in notes(flow_map(series(GROUPS), GROUPS))
+    without = {key: {at: value for at, value in of.items() if at} for key, of in given.items()}
+    assert words not in notes(flow_curves({"": without}, ROLES))
+
+
+def test_means_over_seeds_have_bands_with_a_name() -> None:
+    runs = [{RATIO: {0: low, 1: 2 * low}} for low in (1.0, 2.0, 4.0)]
+    arm = Arm("sgd", [1, 2, 3], runs, [{}, {}, {}])
+    figure = flow_curves({"sgd": arm.averaged([RATIO])}, ROLES, band="95 % t-interval")
+    (axes,) = (axes for axes in figure.axes if axes.axison)
+    band = axes.collections[0].get_paths()[0].vertices
+    reach = 4.3026527 * np.log(2) / np.sqrt(3)
+    np.testing.assert_allclose(max(y for x, y in band if x == 0), 2 * np.exp(reach))
+    np.testing.assert_allclose(min(y for x, y in band if x == 0), 2 * np.exp(-reach))
+    assert "95 % t-interval" in [text.get_text() for legend in figure.legends for text in legend.get_texts()]
+    two = Arm("sgd", [1, 2], runs[:2], [{}, {}])
+    assert set(two.averaged([RATIO])) == {RATIO}, "an interval of two says nothing"

@@ -195,3 +195,17 @@ def test_words_below_say_what_abbreviations_mean_and_where_there_is_no_noise_sca
     assert labelled(figure)["train loss"].get_ylabel() == "cross-entropy"
     (empty,) = gradient_series({"": {}}).axes
     assert "no value is defined" in " ".join(" ".join(text.get_text() for text in empty.texts).split())
+
+
+def test_figures_say_why_the_first_checkpoint_has_no_correlation_with_the_previous() -> None:
+    following, said = "gradient/correlation_with_previous", "No correlation with the previous checkpoint at epoch 5"
+    given = series() | {following: {10: 0.5, 15: 0.5}, "train/loss": {0: 1.0, 5: 0.5}}
+    differences = {following: {10: (0.1, -0.1, 0.2)}, COSINE: {5: (0.1, -0.1, 0.2), 10: (0.1, -0.1, 0.2)}}
+    for figure in (
+        gradient_series({"": given}),
+        gradient_series({"a": given, "b": given}),
+        gradient_differences(differences, title=""),
+    ):
+        assert f"{said}: it is the first." in " ".join(text.get_text() for text in figure.texts)
+    for figure in (gradient_series({"": series()}), gradient_series({"": given}, [COSINE])):
+        assert said not in " ".join(text.get_text() for text in figure.texts)

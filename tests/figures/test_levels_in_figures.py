@@ -79,6 +79,15 @@ def test_one_grey_band_holds_the_levels_of_all_curves_of_a_panel_if_each_lies_ab
         assert heights(band) == {0, 0.4}
 
 
+def test_the_legend_says_that_a_band_of_several_levels_is_that_of_all_curves() -> None:
+    below, above = ({"chance": level, "chance_sd": 0.05} for level in (0.1, 0.3))
+    several = with_levels(SITES[:1], **below) | with_levels(SITES[1:], **above)
+    (band,) = grey(alignment_relations(several, SITES, ["agop_nfm"]))
+    assert band.get_label() == f"{CHANCE} (of all curves of a panel, from the lowest to the highest)"
+    (one,) = grey(alignment_relations(with_levels(SITES, **below), SITES, ["agop_nfm"]))
+    assert one.get_label() == CHANCE
+
+
 def test_each_curve_has_its_own_level_where_a_common_band_would_hide_that_one_is_above_chance() -> None:
     below, above = ({"chance": level, "chance_sd": 0.05} for level in (0.2, 0.6))
     values = with_levels(SITES[:1], **below) | with_levels(SITES[1:], **above)
@@ -181,3 +190,14 @@ def test_the_bar_of_an_error_is_named_lies_around_the_unbiased_value_and_ends_wh
     drawn = {str(line.get_label()): list(line.get_xdata()) for line in shown(figure)[0].get_lines()}
     assert drawn["± 2 standard errors around the unbiased value"] == pytest.approx([0.83, 1])
     assert drawn["value"] == [0.95]
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_no_place_of_a_figure_is_empty_where_the_legend_fits_with_its_lines_broken(count: int) -> None:
+    names = [f"layer_{index}" for index in range(count)]
+    values = with_levels(names, se=0.05, chance=0.2, chance_sd=0.05, shared=0.3)
+    figure = training_analysis(values, names)
+    assert_legend_is_apart(figure)
+    (free,) = (axes for axes in figure.axes if not axes.axison)
+    assert free.get_legend() is not None
+    assert not figure.legends

@@ -1,11 +1,15 @@
 """Figures of low-rank updates show the numbers that they were given, for few modules and for many."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
 
+from nfa.registry import tracking
+from nfa.registry.families.language.comparison import compare_lora
+from nfa.registry.families.language.comparison.study import FineTuning, StartArm
 from nfa.registry.families.language.figures.comparison import Curves, comparison
 from nfa.registry.families.language.figures.fine_tuning import loss_curves
 from nfa.registry.families.language.figures.spectra import kinds, svd_analysis, synthesis_plots
@@ -113,8 +117,27 @@ def test_a_comparison_names_its_starts_beside_their_differences_and_says_what_ba
     figure = drawn(comparison(arms, {"svd residual": (0.1, 0.0, 0.2)}, {}, title="t"))
     assert [tick.get_text() for tick in figure.axes[2].get_yticklabels()] == ["svd residual"]
     assert figure.axes[1].get_xlabel() == "$10^{9}$ floating-point operations"
+    assert figure.axes[2].get_title().endswith("95 % intervals over seeds and held-out questions")
     assert "bands: from the lowest to the highest seed" in words_below(figure)
     assert "LoRA: low-rank adaptation" in words_below(figure)
+
+
+def test_the_title_of_a_comparison_has_the_model_and_the_data_and_what_else_all_have_in_common(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def stored(run_id: str) -> dict[str, Any]:
+        train = {"init": run_id[0], "rank": 4, "seed": int(run_id[1]), "lr": 0.005}
+        return {"train": train, "base": {"name": "folder/tiny"}, "data": {"name": "arithmetic"}}
+
+    monkeypatch.setattr(tracking, "config", stored)
+    losses = {0: 4.0, 3: 2.0}
+    arms = [
+        StartArm(init, init, "", {seed: FineTuning(f"{init}{seed}", seed, losses, {}, {}, None) for seed in (1, 2)})
+        for init in "ab"
+    ]
+    found = {"arms": [{"by_seed": {1: 0, 2: 0}}] * 2, "comparisons": []}
+    words = " ".join(compare_lora._figure(arms, found).get_suptitle().split())
+    assert words == "tiny on arithmetic, LoRA of rank 4, lr 0.005: LoRA from different starts, 2 seeds"
 
 
 def test_a_comparison_without_differences_or_operations_says_why() -> None:

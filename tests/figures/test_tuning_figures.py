@@ -166,6 +166,16 @@ def test_the_front_bounds_what_has_been_reached(maximise: tuple[bool, bool]) -> 
     assert axes.get_ylabel() == f"seconds ({ways[1]})"
 
 
+@pytest.mark.parametrize(("near", "words"), [(2, "1, 2"), (5, "1, 2, 3 and 2 more")])
+def test_trials_of_the_front_whose_points_overlap_have_their_numbers_together(near: int, words: str) -> None:
+    table = two_objectives()
+    ends = TrialRow(0, "finished", {}, (0.5, 1.0)), TrialRow(9, "finished", {}, (0.9, 9.0))
+    close = [TrialRow(1 + index, "finished", {}, (0.7 + 1e-4 * index, 5.0 + 1e-4 * index)) for index in range(near)]
+    front = [ends[0], *close, ends[1]]
+    (axes,) = drawn(tuning_space.pareto_front(replace(table, rows=tuple(front)), front)).axes
+    assert {"0", words, "9"} <= {text.get_text() for text in axes.texts}
+
+
 def test_values_over_a_large_factor_are_on_a_logarithmic_axis_and_others_are_not() -> None:
     rows = tuple(TrialRow(i, "finished", {"lr": 0.1**i}, (10.0**i,)) for i in range(1, 5))
     table = StudyTable("t", ("val/loss",), (False,), (LR,), rows)

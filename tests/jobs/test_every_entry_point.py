@@ -120,6 +120,14 @@ def of_run(entrypoint: str, parameter: str = "run_id", **more: Any) -> Job:
     return job
 
 
+def report(runs: Runs, family: str) -> None:
+    """A page of the run, in a run of its own."""
+    made = runs.made("report", run_id=runs.ids[family])
+    checked(runs, made, "report", family)
+    assert runs.store.tags(made)["nfa.source_run_ids"] == runs.ids[family]
+    assert runs.store.artifact(made, "report.html").exists()
+
+
 def resume(runs: Runs, family: str) -> None:
     """A run that has failed ends with bitwise the weights of one that has not."""
     broken = failed(runs, family)
@@ -216,6 +224,7 @@ TABLE: Mapping[str, Row] = {  # job: mlp, eeg, lora, my_lab:make
     "train resume= of a finished run": (of_run("train", "resume"), FAILED, FAILED, FAILED, FAILED),
     "load_checkpoint": (load_checkpoint, DOES, DOES, DOES, DOES),
     "results": (results, DOES, DOES, DOES, DOES),
+    "report": (report, DOES, DOES, DOES, DOES),
     "analyze": (analysis("analyze"), DOES, DOES, DOES, DOES),
     "gradient_directions": (analysis("gradient_directions"), DOES, DOES, DOES, DOES),
     "gradient_flow": (analysis("gradient_flow"), DOES, DOES, DOES, DOES),

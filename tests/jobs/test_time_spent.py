@@ -170,7 +170,7 @@ def ticking(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(time, "perf_counter", tick)
     monkeypatch.setattr(time, "time", tick)
     for drawing in ("training_figure", "comparison_figure"):
-        monkeypatch.setattr(report, drawing, lambda *_: None)
+        monkeypatch.setattr(report, drawing, lambda *_, **__: None)
     with undrawn():
         yield
 

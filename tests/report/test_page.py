@@ -168,3 +168,15 @@ def test_a_page_with_hardly_anything_says_so() -> None:
     assert "the runs hold no analysis" in read.words
     assert "The runs have the same parameters." in read.words
     assert {"pictures", "texts", "tables", "notices"}.isdisjoint(one.get("id") or "" for _, one in read.elements)
+
+
+def test_of_a_long_stored_table_thirty_rows_are_shown_folded_and_all_are_kept_for_the_export() -> None:
+    page = a_page(seeds=1, sites=1)
+    rows = [[f"row {place}", "1"] for place in range(1120)]
+    page["words"]["tables"] = [{"name": "raw.csv", "head": ["name", "value"], "rows": rows}]
+    text = page_html(page)
+    (section,) = re.findall(r'<section id="tables">(.*?)</section>', text, re.DOTALL)
+    assert "<details><summary>raw.csv (1,120 rows)</summary>" in section
+    assert len(re.findall(r"<tr>", section)) == 31
+    assert len(re.findall(r"<tr hidden>", section)) == 1090
+    assert "The first 30 of 1,120 rows; the export has all of them." in section

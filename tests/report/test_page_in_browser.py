@@ -2,8 +2,7 @@
 
 import csv
 import io
-import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,38 +10,12 @@ import pytest
 
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page
-from tests.support.browser import browser, what_is_missing
 from tests.support.report_pages import SPITE, VARIANTS, a_large_page, a_page, a_spiteful_page
 
 pytestmark = pytest.mark.slow
 
 # Keeps what would be saved or copied, in place of saving and copying it.
 KEEP = "window.kept = []; download = (text, name) => kept.push([name, text]); copy = (text) => kept.push(['', text]);"
-
-
-@pytest.fixture(scope="module")
-def driver() -> Iterator[Any]:
-    """A browser; where there is none, these tests are left out, unless NFA_BROWSER says that there is one."""
-    if missing := what_is_missing():
-        end = pytest.fail if "NFA_BROWSER" in os.environ else pytest.skip
-        end(f"not here: {missing}. Set NFA_BROWSER to the path of a browser, with chromedriver in PATH.")
-    with browser() as driver:
-        yield driver
-
-
-@pytest.fixture
-def show(driver: Any, tmp_path: Path) -> Iterator[Callable[[Page], Any]]:
-    """Opens a page from a file; at the end it must not have complained."""
-
-    def opened(page: Page) -> Any:
-        file = tmp_path / "report.html"
-        file.write_text(page_html(page), encoding="utf-8")
-        driver.get(file.as_uri())
-        driver.execute_script("drawAll()")
-        return driver
-
-    yield opened
-    assert [entry["message"] for entry in driver.get_log("browser") if entry["level"] == "SEVERE"] == []
 
 
 def found(driver: Any, selector: str) -> list[Any]:
@@ -239,7 +212,10 @@ def test_paper_shows_all_that_is_folded_and_drawn_late(show: Callable[[Page], An
     driver.execute_script("changed(); toPaper()")
     assert driver.execute_script("return UNDRAWN.size") == 0
     assert found(driver, "details:not([open]):not(.no-print)") == []
-    assert len(found(driver, "#pictures-body img")) == 20
+    assert len(found(driver, "#pictures-body img")) == 2
+    assert texts(driver, "#pictures-body .note") == [
+        "One picture of each kind is printed, 2 of 72; the page on a screen has the others."
+    ]
     driver.execute_script("fromPaper()")
     assert len(found(driver, "details[open]")) == 0
     assert len(found(driver, "#pictures-step")) == 1

@@ -1,12 +1,11 @@
 """`report`: the numbers of the page are those that the runs have logged, and its words say where they come from."""
 
-import base64
 import json
 import math
 import re
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,70 +18,15 @@ from nfa.errors import Refusal
 from nfa.maths.statistics import t_interval
 from nfa.registry import tracking
 from nfa.registry.report.config import ReportConfig
-from nfa.registry.report.page_data import Page
 from nfa.registry.report.report import report
 from nfa.registry.tracking.store import client
 from tests.support.logged_runs import TRAINED, analysis, logged, tagged
 from tests.support.processes import environment_of_tests
+from tests.support.shown_pages import close, decoded, report_run, said, series
 
 pytestmark = pytest.mark.usefixtures("store")
 STEPS = range(4)
 LOSS = {"val/loss": {0: 2.0, 1: 1.0, 2: 1.5}, "train/loss": {0: 2.0, 1: 0.5}}
-Floats = list[float]
-
-
-@pytest.fixture
-def pages(monkeypatch: pytest.MonkeyPatch) -> list[Page]:
-    """The pages that are made, before they become HTML."""
-    from nfa.registry.report import report as module
-
-    made: list[Page] = []
-    html = module.page_html
-    monkeypatch.setattr(module, "page_html", lambda page: made.append(page) or html(page))
-    return made
-
-
-@pytest.fixture
-def page(pages: list[Page]) -> Any:
-    """A function that makes the page of some runs."""
-
-    def of(run_id: str, **options: str) -> Page:
-        report(ReportConfig(run_id=run_id, **options))
-        return pages[-1]
-
-    return of
-
-
-def decoded(numbers: str) -> Floats:
-    return np.frombuffer(base64.b64decode(numbers), "<f4").tolist()
-
-
-def series(page: Page, key: str, run: int = 0, of: str = "values", kind: str = "curves") -> dict[int, float]:
-    """A series of the page by step."""
-    numbers: Any = page["numbers"]
-    curve = numbers[kind][key][run]
-    return dict(zip(numbers["steps"][curve["steps"]], decoded(curve[of]), strict=True))
-
-
-def close(found: Mapping[int, float], wanted: Mapping[int, float]) -> bool:
-    return found.keys() == wanted.keys() and all(math.isclose(found[s], wanted[s], rel_tol=1e-6) for s in wanted)
-
-
-def said(page: Page) -> str:
-    """All sentences of the page."""
-    words = page["words"]
-    lines = [
-        *words["trained"],
-        *words["conventions"],
-        *words["notices"],
-        *(x for _, of in words["verdicts"] for x in of),
-    ]
-    return "\n".join([*(line["text"] for line in lines), *words["left_out"]])
-
-
-def report_run() -> Any:
-    (run,) = client().search_runs(["0"], "tags.`nfa.entrypoint` = 'report'", max_results=1)
-    return run
 
 
 # ---- numbers
@@ -100,7 +44,7 @@ def test_the_numbers_of_the_page_are_those_that_were_logged(page: Any) -> None:
     assert (run["id"], run["name"], run["seed"], run["status"], run["unit"]) == (
         run_id,
         "a name",
-        7,
+        "7",
         "finished",
         "epoch",
     )
@@ -124,6 +68,18 @@ def test_errors_and_levels_stand_beside_their_values(page: Any) -> None:
         assert series(made, key["key"], of=end.removeprefix("_")) == {0: value, 4: value}
 
 
+@pytest.mark.parametrize(
+    ("values", "limits"), [((0.2, 0.9), [0, 1]), ((50.0, 95.0), [0, None]), ((-3.0, 0.5), [None, 1])]
+)
+def test_a_limit_of_a_key_holds_only_where_all_runs_keep_it(
+    values: tuple[float, float], limits: list[float | None], page: Any
+) -> None:
+    kept = logged({"val/accuracy": {0: 0.1, 1: 0.2}})
+    other = logged({"val/accuracy": dict(enumerate(values))})
+    (key,) = page(f"{kept},{other}")["numbers"]["keys"]
+    assert key["limits"] == limits
+
+
 def test_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> None:
     run_id = logged(LOSS)
     analysed = analysis({"layer_0/g_vs_h": {0: 0.25, 1: 0.5}}, run_id)
@@ -131,6 +87,14 @@ def test_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> N
     assert made["numbers"]["runs"][0]["holders"] == [run_id, analysed]
     assert made["numbers"]["curves"]["layer_0/g_vs_h"][0]["of"] == 1
     assert "of" not in made["numbers"]["curves"]["val/loss"][0]
+
+
+def test_last_values_of_an_analysis_name_the_run_that_has_logged_them(page: Any) -> None:
+    trained = logged({"val/loss": {0: 1.0}})
+    other = analysis({"layer_0/g_vs_h": {0: 0.5}}, trained)
+    made = page(trained)["numbers"]
+    assert made["latest"]["of"] == {"layer_0/g_vs_h": [1]}
+    assert made["runs"][0]["holders"][1] == other
 
 
 def test_values_with_a_chance_level_come_before_those_without(page: Any) -> None:
@@ -465,7 +429,7 @@ def test_a_damaged_file_is_no_reason_to_fail(page: Any) -> None:
     run_id = logged(LOSS, "named")
     tracking.put_json(client().get_run(run_id), "config.json", {"workload": "mlp"})
     tracking.get(run_id, "config.json").write_text("{", encoding="utf-8")
-    assert "no config.json" in said(page(run_id))
+    assert "its config.json cannot be read" in said(page(run_id))
 
 
 def test_different_losses_are_told_and_stand_on_their_axis(page: Any) -> None:

@@ -132,7 +132,7 @@ def _config(modules: Mapping[str, Any], init: str, rank: int, alpha: float) -> d
         "workload": "lora",
         "train": {"base_model": "tiny", "init": init, "rank": rank, "alpha": alpha, **factors},
         "base": {"name": "tiny", "digest": DIGEST, "parameters": 1},
-        "data": {"digest": DIGEST},
+        "data": {"name": "arithmetic", "digest": DIGEST},
         "modules": list(modules),
         "residual": False,
     }

@@ -72,7 +72,7 @@ def _run(variant: str, seed: int, place: int) -> PageRun:
         id=identity,
         name=f"{variant} seed {seed}",
         variant=variant,
-        seed=seed,
+        seed=str(seed),
         entrypoint="train",
         status="FINISHED",
         started="2026-11-29T08:00:00Z",
@@ -213,7 +213,7 @@ def _latest(runs: list[PageRun], curves: Curves, steps: Sequence[int]) -> Latest
     steps_of = {key: numbers_of([steps[-1] if curve else math.nan for curve in of]) for key, of in curves.items()}
     values["test/accuracy"] = numbers_of([0.9 + 0.001 * (run % 50) for run in range(len(runs))])
     steps_of["test/accuracy"] = numbers_of([steps[-1]] * len(runs))
-    return Latest(values=values, steps=steps_of)
+    return Latest(values=values, steps=steps_of, of={})
 
 
 def _pictures(run: int, name: str) -> PictureSeries:

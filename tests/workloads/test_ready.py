@@ -13,7 +13,9 @@ import nfa
 from nfa.analyses.alignment import Analysis
 from nfa.analyses.parameters import AlignmentParameters
 from nfa.errors import Refusal
+from nfa.figures.gradient_words import gradients_of
 from nfa.measures.evaluation import evaluate_split
+from nfa.plain_text import loss_in_words
 from nfa.registry.datasets import image_files, images, splits
 from nfa.registry.datasets.tensor_datasets import image_datasets
 from nfa.registry.places import named
@@ -97,6 +99,15 @@ def test_a_workload_has_three_splits_and_the_same_model_and_examples_at_every_ca
         assert torch.equal(one.inputs, other.inputs)
         assert torch.equal(one.targets, other.targets)
         assert len(first.losses(first.outputs(first.model().eval(), one), one)) == 2
+
+
+@pytest.mark.parametrize("name", TINY)
+def test_figures_can_say_which_loss_it_is(name: str) -> None:
+    workload = made(name)
+    words = loss_in_words(workload.described_loss(plain=True))
+    assert words in ("cross-entropy", "squared error")
+    inputs = next(workload.batches("val", batch_size=2))
+    assert f"({words})" in gradients_of({"loss": workload.described_loss(plain=False)}, len(inputs))
 
 
 @pytest.mark.parametrize("name", [name for name in TINY if name != "transformer on text"])

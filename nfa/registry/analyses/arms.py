@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,8 @@ from nfa.registry import tracking
 from nfa.registry.analyses.seed_groups import groups
 from nfa.registry.families.assessment import Score
 from nfa.registry.families.registry import family
+
+FEWEST = 3  # runs with a band: that of two is too wide to say anything
 
 
 @dataclass(frozen=True)
@@ -42,8 +44,23 @@ class Arm:
         return {e: math.exp(math.fsum(math.log(one[e]) for one in found) / len(found)) for e in usable}
 
     def averaged(self, keys: Sequence[str]) -> dict[str, dict[int, float]]:
-        """Return these means for several series."""
-        return {key: mean for key in keys if (mean := self.mean(key))}
+        """Return these means for several series, and from three runs on, under <key>_lo and <key>_hi, the ends of their
+        95 % t-intervals over the logarithms.
+        """
+        found: dict[str, dict[int, float]] = {}
+        for key in keys:
+            if mean := self.mean(key):
+                found[key] = mean
+                for epoch, (low, high) in self._ends(key, mean).items():
+                    found.setdefault(f"{key}_lo", {})[epoch] = low
+                    found.setdefault(f"{key}_hi", {})[epoch] = high
+        return found
+
+    def _ends(self, key: str, epochs: Iterable[int]) -> dict[int, tuple[float, float]]:
+        if len(self.series) < FEWEST:
+            return {}
+        found = {epoch: t_interval([math.log(one[key][epoch]) for one in self.series]) for epoch in epochs}
+        return {epoch: (math.exp(of.low), math.exp(of.high)) for epoch, of in found.items() if of}
 
 
 def arms_of(

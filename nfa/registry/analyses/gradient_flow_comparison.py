@@ -19,6 +19,7 @@ from nfa.registry.tracking import TrackedRun
 from nfa.registry.tracking.sources import DONE
 from nfa.studies.gradient_flow import RATIOS, Remedy, remedy
 
+BAND = "95 % t-interval over seeds, of logarithms"
 GRADIENT, UPDATE = "flow/front_output_ratio", "flow/front_output_update_ratio"
 
 
@@ -70,7 +71,7 @@ def _draw(
     title = ": ".join(filter(None, [subject, ", ".join([*_gradients(described), *_seeds(arms)])]))
     factors = {ParameterGroups(**one["groups"]).built_in for one in described}
     built_in = factors.pop() if len(factors) == 1 else None
-    figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in)
+    figure = flow_curves(curves, named, title=title, unit=unit, built_in=built_in, band=BAND)
     tracking.save_picture(run, figure, "gradient_flow_comparison")
     stage("figure", "plots/gradient_flow_comparison.png and .pdf")
     draw_scores(run, arms, found, subject)

@@ -1,6 +1,6 @@
 """Means and intervals over analysed runs that differ only in their seed."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from nfa.analyses.csv_files import LOSSES
@@ -11,7 +11,7 @@ from nfa.figures.relation_grid import draw_seeds
 from nfa.figures.site_kinds import shown
 from nfa.figures.style import axis_label
 from nfa.figures.training_analysis import Series
-from nfa.levels import LEVELS, OVER_SEEDS, is_beside
+from nfa.levels import LEVELS, OVER_SEEDS, is_beside, value_key
 from nfa.maths.statistics import Interval, t_interval
 from nfa.plain_text import csv_text, told
 from nfa.registry import tracking
@@ -118,7 +118,8 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
     gets no interval, because one over the other runs would be biased.
     """
     found: dict[str, dict[int, Interval]] = {}
-    for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key)):
+    logged = set().union(*runs)
+    for key in sorted(key for key in set.intersection(*(set(run) for run in runs)) if not _is_apart(key, logged)):
         for step in sorted(set.intersection(*(set(run[key]) for run in runs))):
             interval = t_interval([run[key][step] for run in runs])
             if interval:
@@ -126,8 +127,9 @@ def together(runs: Sequence[Mapping[str, Series]]) -> dict[str, dict[int, Interv
     return found
 
 
-def _is_apart(key: str) -> bool:
-    return is_bookkeeping(key) or (is_beside(key) and not key.endswith(LEVELS))
+def _is_apart(key: str, logged: Collection[str]) -> bool:
+    is_error = is_beside(key) and not key.endswith(LEVELS) and value_key(key) in logged
+    return is_bookkeeping(key) or is_error
 
 
 def table_of_groups(intervals: Mapping[str, Mapping[str, Mapping[int, Interval]]], unit: str) -> str:

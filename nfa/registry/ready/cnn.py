@@ -24,7 +24,7 @@ def cnn(dataset: str = "digits", data_dir: str = "", width: int = 16, depth: int
     channels = data["train"][0][0].shape[0]
     return nfa.Supervised(
         model=lambda: network(channels, width, depth),
-        loss=loss,
+        loss=cross_entropy,
         metrics={"accuracy": accuracy},
         seed=seed,
         **data,
@@ -42,7 +42,7 @@ def network(channels: int, width: int, depth: int, classes: int = 10) -> nn.Sequ
     return nn.Sequential(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * channels, classes))
 
 
-def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, labels, reduction="none")
 

@@ -54,7 +54,7 @@ def modular_addition(
         model=lambda: nn.Sequential(
             nn.Linear(2 * modulus, width, bias=False), ACTIVATIONS[activation](), nn.Linear(width, modulus, bias=False)
         ),
-        loss=loss,
+        loss=squared_error,
         train=train,
         val=val,
         test=test,
@@ -64,7 +64,7 @@ def modular_addition(
     )
 
 
-def loss(outputs: Tensor, sums: Tensor) -> Tensor:
+def squared_error(outputs: Tensor, sums: Tensor) -> Tensor:
     """Return the mean squared difference from the one-hot sum, for each example [n]."""
     return (outputs - F.one_hot(sums, outputs.shape[1])).square().mean(dim=1)
 

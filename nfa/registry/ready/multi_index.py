@@ -37,7 +37,7 @@ def multi_index(
 
     return nfa.Supervised(
         model=lambda: nn.Sequential(nn.Linear(size, width), nn.ReLU(), nn.Linear(width, 1)),
-        loss=loss,
+        loss=squared_error,
         train=drawn(),
         val=drawn(),
         test=drawn(),
@@ -47,7 +47,7 @@ def multi_index(
     )
 
 
-def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the squared error of each example [n]."""
     return (outputs - targets).square().squeeze(dim=1)
 

@@ -26,7 +26,7 @@ def resnet(
     channels = data["train"][0][0].shape[0]
     return nfa.Supervised(
         model=lambda: ResNet(channels, width, depth),
-        loss=loss,
+        loss=cross_entropy,
         metrics={"accuracy": accuracy},
         seed=seed,
         **data,
@@ -69,7 +69,7 @@ class ResNet(nn.Module):
         return logits
 
 
-def loss(outputs: Tensor, labels: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, labels: Tensor) -> Tensor:
     """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, labels, reduction="none")
 

@@ -37,7 +37,7 @@ def sparse_parity(
 
     return nfa.Supervised(
         model=lambda: nn.Sequential(nn.Linear(bits, width), nn.ReLU(), nn.Linear(width, 2)),
-        loss=loss,
+        loss=cross_entropy,
         train=drawn(),
         val=drawn(),
         test=drawn(),
@@ -47,7 +47,7 @@ def sparse_parity(
     )
 
 
-def loss(outputs: Tensor, classes: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, classes: Tensor) -> Tensor:
     """Return the cross-entropy of each example [n]."""
     return F.cross_entropy(outputs, classes, reduction="none")
 

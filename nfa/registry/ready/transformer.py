@@ -36,7 +36,7 @@ def transformer(
     train, val, test = (TensorDataset(tokens[ids], targets[ids]) for ids in parts)
     return nfa.Supervised(
         model=lambda: GPT(vocabulary, tokens.shape[1], width, heads, depth),
-        loss=loss,
+        loss=cross_entropy,
         train=train,
         val=val,
         test=test,
@@ -79,7 +79,7 @@ class GPT(nn.Module):
         return logits
 
 
-def loss(outputs: Tensor, targets: Tensor) -> Tensor:
+def cross_entropy(outputs: Tensor, targets: Tensor) -> Tensor:
     """Return the cross-entropy of each example, a mean over positions [n]."""
     return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(dim=1)
 

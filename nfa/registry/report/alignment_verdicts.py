@@ -7,7 +7,7 @@ from nfa.figures.style import site_label
 from nfa.levels import SUFFIXES, beside
 from nfa.maths.statistics import t_interval
 from nfa.plain_text import natural
-from nfa.registry.report.curves import Limits, within
+from nfa.registry.report.curves import Limits, kept_by, within
 from nfa.registry.report.page_data import Line
 from nfa.registry.report.reported import Reported, ReportedRun
 from nfa.registry.report.shown_keys import limits_of
@@ -24,7 +24,7 @@ def alignment(reported: Reported) -> Iterator[Line]:
     for name, places in [*reported.groups.items()][:MOST_LINES]:
         runs = [reported.runs[place] for place in places]
         for relation in RELATIONS:
-            keys = sites_keys(runs, relation)
+            keys = [key for key in sites_keys(runs, relation) if key not in reported.without_mean(name)]
             if keys:
                 yield from _of_relation(name, runs, relation, keys)
 
@@ -111,5 +111,5 @@ def over_seeds(values: Sequence[float], limits: Limits = (None, None)) -> str:
     found = t_interval(values) if len(values) >= FEWEST else None
     if found is None:
         return f"{min(values):.3g} to {max(values):.3g} ({len(values)} runs)"
-    found = within(found, limits)
+    found = within(found, kept_by(limits, values))
     return f"{found.mean:.3g} ({found.low:.3g} to {found.high:.3g}, 95 % t-interval over {found.n} runs)"

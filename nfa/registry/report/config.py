@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from nfa.errors import Refusal
 from nfa.options import CheckedOptions, option
+from nfa.registry.run_filters import is_filter
 
 
 @dataclass(frozen=True)
@@ -23,5 +24,5 @@ class ReportConfig(CheckedOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not all(part.strip() for part in self.run_id.split(",")):
+        if not is_filter(self.run_id) and not all(part.strip() for part in self.run_id.split(",")):
             raise Refusal(f"run_id={self.run_id!r}", "run ids, comma-separated, latest, or a filter", "run_id=latest")

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BESIDE: dict[str, Any] = {end: end.removeprefix("_") for end in SUFFIXES}  # the names in a curve
 MOST_VALUES = 1_600_000  # of all curves of a page together
+ROUNDING = 1e-5  # a cosine in float32 may be as much above 1
 FEWEST_POINTS, MOST_POINTS = 20, 2000  # of a curve
 
 
@@ -42,13 +43,16 @@ class Steps:
 
 
 def encoded(values: Iterable[float | None]) -> Numbers:
-    """Return numbers as a page holds them; None becomes NaN.
+    """Return numbers as a page holds them; None becomes NaN. Whole numbers stay what they are.
 
-    >>> encoded([1.0, None])
-    'AACAPwAAwH8='
+    >>> encoded([1.0, None]), encoded([16777217])
+    ('AACAPwAAwH8=', '8:AAAAEAAAcEE=')
     """
-    array = np.array([np.nan if value is None else value for value in values], dtype="<f4")
-    return base64.b64encode(array.tobytes()).decode("ascii")
+    array = np.array([np.nan if value is None else value for value in values], dtype="<f8")
+    single = array.astype("<f4")
+    if np.any((single != array) & (np.floor(array) == array)):
+        return f"8:{base64.b64encode(array.tobytes()).decode('ascii')}"
+    return base64.b64encode(single.tobytes()).decode("ascii")
 
 
 def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
@@ -56,7 +60,7 @@ def kept(values: "NDArray[np.float64]", most: int) -> "NDArray[np.intp]":
     each of equally long stretches between them.
 
     >>> kept(np.array([0.0, 1.0, 5.0, 2.0, -3.0, 1.0, 0.0, 4.0, 9.0]), 6).tolist()
-    [0, 2, 4, 6, 7, 8]
+    [0, 1, 2, 4, 7, 8]
     """
     if len(values) <= most:
         return np.arange(len(values))
@@ -98,6 +102,22 @@ def _curve(values: Series, beside: Mapping[Any, Series], steps: Steps, most: int
     for name, level in beside.items():
         found[name] = encoded(level.get(step) for step in at)  # type: ignore[literal-required]
     return {**found, "points": len(order)} if len(at) < len(order) else found
+
+
+def kept_by(limits: Limits, values: Iterable[float]) -> list[float | None]:
+    """Return those of the limits that all values keep, up to rounding; values of another scale have other limits.
+
+    >>> kept_by([0, 1], [0.2, 0.9]), kept_by([0, 1], [50.0, 95.0])
+    ([0, 1], [0, None])
+    """
+    known = [*values]
+    if not known:
+        return [*limits]
+    (least, greatest), low, high = limits, min(known), max(known)
+    return [
+        None if least is None or low < least - ROUNDING else least,
+        None if greatest is None or high > greatest + ROUNDING else greatest,
+    ]
 
 
 def within(interval: Interval, limits: Limits) -> Interval:

@@ -1,12 +1,15 @@
 """What a reader has to know beside the numbers: conventions, failures, and what is missing."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from itertools import islice
+from typing import Any, NamedTuple
 
 from nfa.plain_text import counted
+from nfa.registry import tracking
+from nfa.registry.report.agreement import told_apart
 from nfa.registry.report.alignment_verdicts import sites_keys
 from nfa.registry.report.page_data import Line
-from nfa.registry.report.reported import Reported, ReportedRun, is_training
+from nfa.registry.report.reported import Apart, Reported, ReportedRun, is_training
 from nfa.registry.report.scores import SPLITS
 from nfa.registry.report.series import ReadSeries, status
 from nfa.registry.report.shown_keys import loss_kinds
@@ -21,24 +24,44 @@ SIGNS = (
     "logged, that is compared with the levels."
 )
 NAMED = 6  # runs that a sentence names
+MOST_STATING = 200  # runs whose conventions are read
+
+
+class Stating(NamedTuple):
+    """A run that may state conventions: the run whose values it holds, its id, what it is, and whether it analyses."""
+
+    run: ReportedRun
+    id: str
+    kind: str
+    analysis: bool
 
 
 def conventions(reported: Reported) -> list[Line]:
-    """Return how values were measured, each convention once, with a run that states it."""
-    found: dict[str, Line] = {}
-    for run_id, kind in _stating(reported):
-        for name, said in ((reported.config(run_id) or {}).get("conventions") or {}).items():
-            text = f"{kind}: {name.replace('_', ' ')}: {said}"
-            found.setdefault(text, line(text, run_id, "config.json"))
+    """Return how values were measured, each convention once with a run that states it, or all who differ in it."""
+    found: dict[str, dict[str, list[Stating]]] = {}
+    for one in _stating(reported):
+        stated = (reported.config(one.id) or {}).get("conventions") or {}
+        for name, said in stated.items():
+            found.setdefault(f"{one.kind}: {name.replace('_', ' ')}", {}).setdefault(str(said), []).append(one)
     signs = [line(SIGNS)] if any(one.owners for one in reported.runs) else []
-    return [*signs, *found.values()]
+    return [*signs, *(told for name, of in found.items() for told in _convention(name, of))]
 
 
-def _stating(reported: Reported) -> Iterator[tuple[str, str]]:
-    """Yield a run of each group and its analyses, with what they are."""
-    for places in [*reported.groups.values()][:MOST_LINES]:
-        for holder in reported.runs[places[0]].measured.holders:
-            yield holder.info.run_id, str(holder.data.tags.get("nfa.entrypoint", "run"))
+def _convention(name: str, of: Mapping[str, Sequence[Stating]]) -> Iterator[Line]:
+    """Yield a convention; where analyses differ in it, which of them have which."""
+    for said, stating in of.items():
+        which = [f"{one.run.name} (analysis {one.id[:8]})" if one.analysis else one.run.name for one in stating]
+        told = f", in {_some(which)}" if len(of) > 1 else ""
+        ids = [one.id for one in stating][: NAMED if told else 1]
+        yield line(f"{name}: {said}{told}", ",".join(ids), "config.json")
+
+
+def _stating(reported: Reported) -> Iterator[Stating]:
+    """Yield the runs that hold the values, as far as their number allows to read what they say of themselves."""
+    holders = ((one, holder) for one in reported.runs for holder in one.measured.holders)
+    for one, holder in islice(holders, MOST_STATING):
+        kind = str(holder.data.tags.get("nfa.entrypoint", "run"))
+        yield Stating(one, holder.info.run_id, kind, tracking.is_analysis(holder))
 
 
 def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
@@ -47,8 +70,14 @@ def notices(reported: Reported, read_series: ReadSeries) -> list[Line]:
         *_states(reported),
         *_foreign(reported),
         *_losses(reported),
+        *_units(reported),
         *_short(reported, read_series),
         *_undefined(reported),
+        *_apart(reported),
+        *_not_held(reported, read_series),
+        *_of_parents(reported),
+        *_damaged(reported),
+        *_deleted(reported),
         *_examples(reported),
         *_seeds(reported),
         *_selected(reported),
@@ -86,6 +115,15 @@ def _losses(reported: Reported) -> Iterator[Line]:
         yield line(f"The runs minimise different losses ({', '.join(kinds)}), whose values cannot be compared.")
 
 
+def _units(reported: Reported) -> Iterator[Line]:
+    units: dict[str, list[ReportedRun]] = {}
+    for one in reported.runs:
+        units.setdefault(one.unit, []).append(one)
+    if len(units) > 1:
+        which = "; ".join(f"{unit}s of {_named(runs)}" for unit, runs in units.items())
+        yield line(f"Steps are not the same in all runs, and yet they share an axis: {which}.")
+
+
 def _short(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
     """Yield groups whose means end early, because one of their runs has ended early."""
     for name, places in reported.groups.items():
@@ -110,6 +148,59 @@ def _undefined(reported: Reported) -> Iterator[Line]:
                 shown = ", ".join(lacking[:NAMED]) + (" …" if len(lacking) > NAMED else "")
                 said = f"{RELATIONS[name].label} is undefined at {counted(len(lacking), 'site')}: {shown}"
                 yield line(f"{one.name}: {said}. It is absent, not 0.", one.holder_of(of[0]), f"*/{name}")
+
+
+def _apart(reported: Reported) -> Iterator[Line]:
+    """Yield what the runs of a group have measured in different ways."""
+    for name, apart in [*reported.apart.items()][:MOST_LINES]:
+        alike: dict[tuple[tuple[str, str], ...], list[Apart]] = {}
+        for one in apart:
+            alike.setdefault(tuple((told, _named(runs)) for told, runs in told_apart(one.ways)), []).append(one)
+        for told, several in alike.items():
+            ways = "; ".join(f"{runs}: {way}" for way, runs in told)
+            keys = _some([one.key for one in several], "keys")
+            said = f"{keys} of {name}: measured in different ways, so there is no mean over these runs ({ways})"
+            ids = [one.holder_of(several[0].key) for runs in several[0].ways.values() for one in runs]
+            yield line(f"{said}.", ",".join(ids[:NAMED]), keys)
+
+
+def _not_held(reported: Reported, read_series: ReadSeries) -> Iterator[Line]:
+    """Yield values that are absent because they are not finite, or because single precision has no room for them."""
+    where: dict[str, list[ReportedRun]] = {}
+    for one, undefined in zip(reported.runs, read_series.undefined, strict=True):
+        for key in sorted(one.undefined | undefined):
+            where.setdefault(key, []).append(one)
+    alike: dict[tuple[str, str], list[str]] = {}
+    for key, runs in where.items():
+        alike.setdefault((_named(runs), _ids(runs)), []).append(key)
+    for (named, ids), keys in [*alike.items()][:MOST_LINES]:
+        said = "values that are not finite, or too large or too small for single precision, are absent"
+        yield line(f"{_some(keys, 'keys')} of {named}: {said}.", ids, _some(keys, "keys"))
+
+
+def _of_parents(reported: Reported) -> Iterator[Line]:
+    """Yield what parents that nfa has not made have logged themselves; those of nfa log means over their runs."""
+    for run in reported.parents:
+        if run.data.metrics and not is_training(run):
+            own = _some(sorted(run.data.metrics), "keys")
+            said = "what this parent has logged itself is not here, but in its run"
+            yield line(f"{run.info.run_name}: {said}: {own}.", run.info.run_id, own)
+
+
+def _damaged(reported: Reported) -> Iterator[Line]:
+    for (run_id, path), trouble in [*reported.damaged.items()][:MOST_LINES]:
+        yield line(
+            f"{path} of run {run_id[:12]} cannot be read, so what it tells is not here: {trouble}.", run_id, path
+        )
+
+
+def _deleted(reported: Reported) -> Iterator[Line]:
+    for run in filter(tracking.is_analysis, reported.named):
+        sources = tracking.sources_of(run)
+        known = {one.info.run_id for one in tracking.existing_runs(sources)}
+        if gone := [source for source in sources if source not in known]:
+            said = f"is about {counted(len(gone), 'run')} not in the store any more"
+            yield line(f"{run.info.run_name} {said}: {_some(gone)}.", run.info.run_id)
 
 
 def _examples(reported: Reported) -> Iterator[Line]:
@@ -141,8 +232,12 @@ def _selected(reported: Reported) -> Iterator[Line]:
 
 
 def _named(runs: Sequence[ReportedRun]) -> str:
-    shown = ", ".join(one.name for one in runs[:NAMED])
-    return shown + (f" and {len(runs) - NAMED:,} more runs" if len(runs) > NAMED else "")
+    return _some([one.name for one in runs])
+
+
+def _some(names: Sequence[str], what: str = "runs") -> str:
+    """Return the first of some names, and how many more there are."""
+    return ", ".join(names[:NAMED]) + (f" and {len(names) - NAMED:,} more {what}" if len(names) > NAMED else "")
 
 
 def _ids(runs: Sequence[ReportedRun]) -> str:

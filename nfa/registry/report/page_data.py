@@ -1,12 +1,13 @@
 """What a page holds: the words that its template writes, and the numbers that its script draws.
 
-Numbers are arrays of float32 in little-endian order, in base64; NaN stands for a value that does not exist. Every list
-"of each run" is in the order of `runs`, every list "of each group" in that of `groups`.
+Numbers are arrays of float32 in little-endian order, in base64; of float64 after "8:", where float32 would change a
+whole number. NaN stands for a value that does not exist. Every list "of each run" is in the order of `runs`, every list
+"of each group" in that of `groups`.
 """
 
 from typing import NotRequired, TypedDict
 
-Numbers = str  # float32, little-endian, base64
+Numbers = str  # float32, or float64 after "8:"; little-endian, base64
 
 
 class PageRun(TypedDict):
@@ -15,7 +16,7 @@ class PageRun(TypedDict):
     id: str
     name: str
     variant: str
-    seed: int | None
+    seed: str | None  # as it was logged: a script has no whole numbers beyond 2^53
     entrypoint: str
     status: str
     started: str  # ISO 8601, UTC
@@ -32,6 +33,7 @@ class PageGroup(TypedDict):
 
     name: str
     runs: list[int]
+    apart: NotRequired[list[str]]  # keys that its runs have measured in different ways: they have no mean
 
 
 class PageKey(TypedDict):
@@ -79,10 +81,13 @@ class Section(TypedDict):
 
 
 class Latest(TypedDict):
-    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run."""
+    """The last values of each run, for all keys: `values[key]` and `steps[key]` of each run; `of[key]` has the places
+    in `holders` of the runs that have logged them, unless it is the first for all runs.
+    """
 
     values: dict[str, Numbers]
     steps: dict[str, Numbers]
+    of: dict[str, list[int]]
 
 
 class PageNumbers(TypedDict):
@@ -140,6 +145,7 @@ class TableOf(TypedDict):
     name: str
     head: list[str]
     rows: list[list[str]]
+    missing: NotRequired[str]  # how many rows are not here, and where they are
 
 
 class PageWords(TypedDict):

@@ -12,12 +12,13 @@ from nfa.registry import tracking
 from nfa.registry.analyses.output_folders import output_folder
 from nfa.registry.commands import command
 from nfa.registry.descriptions import describe_end, describe_start
+from nfa.registry.report.agreement import agreeing
 from nfa.registry.report.config import ReportConfig
 from nfa.registry.report.notices import conventions, notices
 from nfa.registry.report.page import page_html
 from nfa.registry.report.page_data import Page, PageWords
 from nfa.registry.report.pictures import picture_series
-from nfa.registry.report.reported import Reported, Run, check, find
+from nfa.registry.report.reported import Reported, Run, check, find, is_training
 from nfa.registry.report.series import ReadSeries, page_numbers, read
 from nfa.registry.report.shown_keys import ShownKeys, choose
 from nfa.registry.report.stored_reports import stored_reports
@@ -37,7 +38,7 @@ SPACE = 64 * 2**20
 
 def report(config: ReportConfig) -> None:
     """Make the page of `config.run_id` in a run of its own, and link it from the runs that it is about."""
-    reported = find(config.run_id)
+    reported = agreeing(find(config.run_id))
     check(reported, config.run_id)
     shown = choose(reported, config.keys)
     folder = output_folder(config.output_dir)
@@ -60,7 +61,7 @@ def _opened(config: ReportConfig, reported: Reported) -> TrackedRun:
     """Open the run of the page, beside the runs that it is about and not below them."""
     stage("runs", _said(reported))
     ids = [run.info.run_id for run in reported.named]
-    workloads = dict.fromkeys(one.tags[WORKLOAD] for one in reported.runs if WORKLOAD in one.tags)
+    workloads = dict.fromkeys(one.tags[WORKLOAD] for one in reported.runs if is_training(one.run))
     name, otherwise = config.run_name, f"report of {_subject(reported)}"
     tags = {"nfa.source_run_ids": ",".join(ids[:MOST_IDS])}
     experiment = reported.named[0].info.experiment_id
@@ -89,7 +90,7 @@ def _page(config: ReportConfig, reported: Reported, shown: ShownKeys, run: Track
     """Read what the page shows, and return it."""
     stage("reading", f"{counted(len(shown.keys), 'key')} of {counted(len(reported.keys), 'key')}")
     series = read(reported, shown)
-    shown = shown.without(series.single(shown.names))
+    shown = shown.without_curves(series.most(shown.names)).within_limits_of(series.values(shown.names))
     comparing = dict(enumerate([*reported.parents, *reported.comparisons][:MOST_COMPARING], len(reported.runs)))
     pictures, beside = picture_series([*enumerate(one.measured.holders for one in reported.runs)], comparing)
     numbers = page_numbers(reported, shown, series, pictures)

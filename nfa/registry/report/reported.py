@@ -7,24 +7,31 @@ from functools import cached_property
 from typing import Any
 
 from nfa.bookkeeping import is_bookkeeping
-from nfa.errors import Refusal
+from nfa.errors import NfaError, Refusal, headline
 from nfa.levels import is_beside, value_key
 from nfa.registry import tracking
 from nfa.registry.results.reading import by_name
-from nfa.registry.results.variants import WORKLOAD, seed_of, unit_of, variants
+from nfa.registry.results.variants import is_of_family, seed_of, unit_of, variants
 from nfa.registry.tracking import MeasuredRun
 
 LARGEST = 3.4028234e38  # of float32; MLflow's SQL store keeps an infinite value as a larger number
+SMALLEST = 1.1754944e-38  # of float32 with all its digits, apart from 0
+How = tuple[tuple[str, str], ...]  # names and texts of what decides how a value is measured
 Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 
 @dataclass(frozen=True)
 class ReportedRun:
-    """A run whose values are shown: its name, which is unique, and what distinguishes it apart from its seed."""
+    """A run whose values are shown: its name, which is unique, and what distinguishes it apart from its seed.
+
+    `agreed` has the places of holders, by key, that have measured in the same way as those of the other runs of its
+    group.
+    """
 
     measured: MeasuredRun
     name: str
     variant: str
+    agreed: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def run(self) -> Run:
@@ -59,13 +66,23 @@ class ReportedRun:
 
     @cached_property
     def owners(self) -> Mapping[str, int]:
-        """The place among its holders of the first that has logged a value with a chance level, or else of the first
-        that has logged it, by key.
+        """The place among its holders, by key, of the one that agrees with the group, or else of the first that has
+        logged the value with a chance level, or else of the first that has logged it.
         """
         backwards = [*enumerate(holder.data.metrics for holder in self.measured.holders)][::-1]
-        first = {key: place for place, metrics in backwards for key in metrics if not is_beside(key)}
+        first = {key: place for place, metrics in backwards for key in metrics if self._is_value(key)}
         whole = {key: place for place, metrics in backwards for key in metrics if f"{key}_chance" in metrics}
-        return first | whole
+        return {**first, **whole, **self.agreed}
+
+    def _is_value(self, key: str) -> bool:
+        """Return whether a key is that of a value, also of one with the name of an error or level beside nothing."""
+        return not is_beside(key) or all(value_key(key) not in holder.data.metrics for holder in self.measured.holders)
+
+    def in_order(self, key: str) -> list[int]:
+        """Return the places of the holders that have logged a key, those with a chance level first."""
+        metrics = [holder.data.metrics for holder in self.measured.holders]
+        having = [place for place, of in enumerate(metrics) if key in of]
+        return sorted(having, key=lambda place: f"{key}_chance" not in metrics[place])
 
     @cached_property
     def last(self) -> Mapping[str, tuple[int, float]]:
@@ -74,12 +91,38 @@ class ReportedRun:
             row.key: (row.step, row.value)
             for place, holder in enumerate(self.measured.holders)
             for row in tracking.latest_of(holder)
-            if self.owners.get(value_key(row.key)) == place and exists(row.value)
+            if self._owner(row.key) == place and exists(row.value)
         }
+
+    @cached_property
+    def undefined(self) -> set[str]:
+        """The keys whose last value is not finite, or cannot be held in single precision."""
+        return {
+            row.key
+            for place, holder in enumerate(self.measured.holders)
+            for row in tracking.latest_of(holder)
+            if self._owner(row.key) == place and not exists(row.value)
+        }
+
+    def _owner(self, key: str) -> int | None:
+        return self.owners.get(key, self.owners.get(value_key(key)))
 
     def holder_of(self, key: str) -> str:
         """Return the id of the run that has logged a key: the run itself or one of its analyses."""
         return str(self.measured.holders[self.owners.get(key, 0)].info.run_id)
+
+
+@dataclass(frozen=True)
+class Apart:
+    """A key that the runs of a group have measured in different ways, so that there is no mean over them.
+
+    Attributes:
+        key: The metric key.
+        ways: How it was measured, and the runs in which it was measured so.
+    """
+
+    key: str
+    ways: Mapping[How, Sequence[ReportedRun]]
 
 
 @dataclass(frozen=True)
@@ -91,13 +134,18 @@ class Reported:
         runs: The runs whose values are shown.
         parents: The runs between these two, and the named ones that are parents.
         comparisons: Comparisons of these runs.
+        apart: What the runs of a group have measured in different ways, by the name of the group.
+        files: JSON files that have been read, by the id of the run and the path; None where there is none.
+        damaged: Why a file cannot be read, by the same.
     """
 
     named: Sequence[Run]
     runs: Sequence[ReportedRun]
     parents: Sequence[Run] = ()
     comparisons: Sequence[Run] = ()
-    configs: dict[str, Mapping[str, Any] | None] = field(default_factory=dict)
+    apart: Mapping[str, Sequence[Apart]] = field(default_factory=dict)
+    files: dict[tuple[str, str], Mapping[str, Any] | None] = field(default_factory=dict)
+    damaged: dict[tuple[str, str], str] = field(default_factory=dict)
 
     @cached_property
     def groups(self) -> Mapping[str, list[int]]:
@@ -120,6 +168,10 @@ class Reported:
     def _only(self, places: Sequence[int]) -> str:
         return self.runs[places[0]].name if len(places) == 1 else "all runs"
 
+    def without_mean(self, group: str) -> set[str]:
+        """Return the keys that the runs of a group have measured in different ways."""
+        return {one.key for one in self.apart.get(group, ())}
+
     @cached_property
     def keys(self) -> list[str]:
         """The keys of all values that tell of a model, in the order in which they are met."""
@@ -132,9 +184,24 @@ class Reported:
 
     def config(self, run_id: str) -> Mapping[str, Any] | None:
         """Return the config.json of a run; None if it has none or it is damaged."""
-        if run_id not in self.configs:
-            self.configs[run_id] = stored_json(run_id, "config.json")
-        return self.configs[run_id]
+        return self.json(run_id, "config.json")
+
+    def json(self, run_id: str, path: str) -> Mapping[str, Any] | None:
+        """Return a JSON file of a run; None if it has none, or if it cannot be read, which `damaged` then tells."""
+        if (run_id, path) not in self.files:
+            self.files[run_id, path] = self._read(run_id, path)
+        return self.files[run_id, path]
+
+    def _read(self, run_id: str, path: str) -> Mapping[str, Any] | None:
+        try:
+            content = tracking.get_json(run_id, path) if tracking.has_artifact(run_id, path) else None
+        except (NfaError, *tracking.StoreError) as trouble:
+            self.damaged[run_id, path] = headline(trouble)
+            return None
+        if content is not None and not isinstance(content, Mapping):
+            self.damaged[run_id, path] = f"it is no object, but a {type(content).__name__}"
+            return None
+        return content
 
 
 def find(run_ids: str) -> Reported:
@@ -168,22 +235,11 @@ def check(reported: Reported, run_ids: str) -> None:
         raise Refusal(got, "runs that have logged something", "train first: mlflow run . -e train")
 
 
-def stored_json(run_id: str, path: str) -> Mapping[str, Any] | None:
-    """Return a JSON file of a run; None if it has none, or if it cannot be read."""
-    try:
-        if not tracking.has_artifact(run_id, path):
-            return None
-        content: Mapping[str, Any] = tracking.get_json(run_id, path)
-    except (Refusal, *tracking.StoreError):
-        return None
-    return content
-
-
 def exists(value: float) -> bool:
-    """Return whether a value is finite, also as MLflow stores it."""
-    return math.isfinite(value) and abs(value) <= LARGEST
+    """Return whether a value is finite, also as MLflow stores it, and can be held in single precision."""
+    return math.isfinite(value) and (value == 0 or SMALLEST <= abs(value) <= LARGEST)
 
 
 def is_training(run: Run) -> bool:
     """Return whether a run is a training of nfa, of which more is known than of others."""
-    return WORKLOAD in run.data.tags
+    return is_of_family(run.data.tags)

@@ -1,13 +1,13 @@
 """The numbers of a page: runs, groups, series, means over seeds, and last values."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from nfa.bookkeeping import is_bookkeeping
 from nfa.console import bar
 from nfa.figures.training_analysis import Series
-from nfa.levels import SUFFIXES, is_beside
+from nfa.levels import SUFFIXES
 from nfa.registry import tracking
 from nfa.registry.report.curves import Steps, curve, encoded, existing, mean_curves, points_of
 from nfa.registry.report.page_data import Curve, Latest, PageGroup, PageNumbers, PageRun, PictureSeries
@@ -24,19 +24,27 @@ class ReadSeries:
     """The series of the shown keys, one mapping for each run, by key and with what stands beside them."""
 
     of_runs: Sequence[RunSeriesByKey]
+    undefined: Sequence[Set[str]] = ()  # of each run: the keys with values that are not finite or not to be held
 
-    def single(self, keys: Sequence[str]) -> list[str]:
-        """Return those of the keys of which no run has more than one value."""
-        return [key for key in keys if all(len(one.get(key, ())) < 2 for one in self.of_runs)]
+    def values(self, keys: Sequence[str]) -> dict[str, list[float]]:
+        """Return the values of all runs by key."""
+        return {key: [value for one in self.of_runs for value in one.get(key, {}).values()] for key in keys}
+
+    def most(self, keys: Sequence[str]) -> dict[str, int]:
+        """Return how many values the run with the most of them has, by key."""
+        return {key: max((len(one.get(key, ())) for one in self.of_runs), default=0) for key in keys}
 
 
 def read(reported: Reported, shown: ShownKeys) -> ReadSeries:
     """Read the series that are shown, some runs at a time; values that are not finite are left out."""
     ends = {key: ("",) if key in shown.bare else ("", *SUFFIXES) for key in shown.names}
     found: list[RunSeriesByKey] = []
+    undefined: list[Set[str]] = []
     for start in bar(range(0, len(reported.runs), AT_ONCE), "reading", unit=f"×{AT_ONCE} runs"):
-        found += _some(reported.runs[start : start + AT_ONCE], ends)
-    return ReadSeries(found)
+        for logged in _some(reported.runs[start : start + AT_ONCE], ends):
+            found.append(existing(logged))
+            undefined.append({key for key, of in logged.items() if len(of) > len(found[-1][key])})
+    return ReadSeries(found, undefined)
 
 
 def _some(runs: Sequence[ReportedRun], ends: Mapping[str, Sequence[str]]) -> Iterator[RunSeriesByKey]:
@@ -47,7 +55,7 @@ def _some(runs: Sequence[ReportedRun], ends: Mapping[str, Sequence[str]]) -> Ite
     logged = tracking.histories(needed, among) if needed else {}
     for of_run in owned:
         wanted = ((f"{key}{end}", holder) for key, holder in of_run.items() for end in ends[key])
-        yield existing({key: logged[holder][key] for key, holder in wanted if key in logged[holder]})
+        yield {key: logged[holder][key] for key, holder in wanted if key in logged[holder]}
 
 
 def page_numbers(
@@ -72,7 +80,13 @@ def page_numbers(
 
 
 def _groups(reported: Reported) -> list[PageGroup]:
-    return [{"name": name, "runs": places} for name, places in reported.groups.items()]
+    return [_group(reported, name, places) for name, places in reported.groups.items()]
+
+
+def _group(reported: Reported, name: str, places: list[int]) -> PageGroup:
+    found: PageGroup = {"name": name, "runs": places}
+    apart = sorted(reported.without_mean(name))
+    return {**found, "apart": apart} if apart else found
 
 
 def _curves(
@@ -96,7 +110,7 @@ def _means(
         places = group["runs"]
         of = mean_curves([read_series.of_runs[place] for place in places], limits, steps, most) if places[1:] else {}
         for key in limits:
-            found[key].append(of.get(key))
+            found[key].append(None if key in group.get("apart", ()) else of.get(key))
     return found
 
 
@@ -107,7 +121,7 @@ def page_run(one: ReportedRun) -> PageRun:
         "id": one.id,
         "name": one.name,
         "variant": one.variant,
-        "seed": one.seed,
+        "seed": None if one.seed is None else str(one.seed),
         "entrypoint": tags.get("nfa.entrypoint", ""),
         "status": status(one),
         "started": datetime.fromtimestamp(info.start_time / 1000, UTC).isoformat(timespec="seconds"),
@@ -132,10 +146,11 @@ def is_dead(one: ReportedRun) -> bool:
 
 
 def _latest(reported: Reported) -> Latest:
-    keys = sorted({key for one in reported.runs for key in one.last if not is_beside(key) and not is_bookkeeping(key)})
+    keys = sorted({key for one in reported.runs for key in one.last if key in one.owners and not is_bookkeeping(key)})
     return {
         "values": {
             key: encoded(one.last[key][1] if key in one.last else None for one in reported.runs) for key in keys
         },
         "steps": {key: encoded(one.last[key][0] if key in one.last else None for one in reported.runs) for key in keys},
+        "of": {key: of for key in keys if any(of := [one.owners.get(key, 0) for one in reported.runs])},
     }

@@ -1,6 +1,6 @@
 """Which series are on a page, in which sections, and how each is drawn."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
@@ -12,6 +12,7 @@ from nfa.figures.site_kinds import some
 from nfa.figures.style import LOSSES, site_label
 from nfa.levels import SUFFIXES
 from nfa.plain_text import counted, natural
+from nfa.registry.report.curves import kept_by
 from nfa.registry.report.page_data import PageKey, Section
 from nfa.registry.report.reported import Reported
 from nfa.registry.results.run_table import chosen
@@ -55,19 +56,30 @@ class ShownKeys:
     left_out: list[str] = field(default_factory=list)
     bare: frozenset[str] = frozenset()  # keys that are drawn without what stands beside them
 
-    def without(self, keys: Sequence[str]) -> "ShownKeys":
-        """Return these keys without some that have a single value in each run; relations of sites stay."""
-        single = {key["key"] for key in self.keys if key["key"] in keys and not key["relation"]}
+    def without_curves(self, most: Mapping[str, int]) -> "ShownKeys":
+        """Return these keys without those that have at `most` one value in each run; relations of sites stay."""
+        few = {key["key"] for key in self.keys if most[key["key"]] < 2 and not key["relation"]}
+        single = [key for key in few if most[key]]
         sections: list[Section] = [
-            {**of, "keys": [key for key in of["keys"] if key not in single]} for of in self.sections
+            {**of, "keys": [key for key in of["keys"] if key not in few]} for of in self.sections
         ]
         said = f"{counted(len(single), 'key')} with a single value in each run: the table has it."
         return ShownKeys(
-            [key for key in self.keys if key["key"] not in single],
+            [key for key in self.keys if key["key"] not in few],
             [of for of in sections if of["keys"] or of["relations"]],
             [*self.left_out, *([f"A curve of {said}"] if single else [])],
             self.bare,
         )
+
+    def within_limits_of(self, values: Mapping[str, Collection[float]]) -> "ShownKeys":
+        """Return these keys with those limits that all values of keys of the same scale keep."""
+        of_scale: dict[tuple[str, str], list[float]] = {}
+        for key in self.keys:
+            of_scale.setdefault((key["relation"], key["axis"]), []).extend(values.get(key["key"], ()))
+        keys: list[PageKey] = [
+            {**key, "limits": kept_by(key["limits"], of_scale[key["relation"], key["axis"]])} for key in self.keys
+        ]
+        return replace(self, keys=keys)
 
     @property
     def names(self) -> list[str]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import Any
 
 from nfa.errors import Refusal
 from nfa.figures.flow import CURVES
@@ -14,7 +15,7 @@ from nfa.registry.families.registry import families
 from nfa.registry.places import named
 from nfa.registry.report.alignment_verdicts import alignment, last_values, over_seeds
 from nfa.registry.report.page_data import Line
-from nfa.registry.report.reported import Reported, Run, stored_json
+from nfa.registry.report.reported import Reported, Run
 from nfa.registry.report.scores import scores
 from nfa.registry.report.shown_keys import limits_of
 from nfa.registry.report.study_verdicts import study
@@ -99,7 +100,7 @@ def of_several(reported: Reported, labels: Mapping[str, str]) -> Iterator[Line]:
         for key, label in labels.items():
             found, step = last_values(runs, [key])
             values = [of[key] for of in found if key in of]
-            if len(runs) > 1 and len(values) == len(runs):
+            if len(runs) > 1 and len(values) == len(runs) and key not in reported.without_mean(name):
                 chance = [of[f"{key}_chance"] for of in found if f"{key}_chance" in of]
                 beside = f" against chance {sum(chance) / len(chance):.3g}" if len(chance) == len(runs) else ""
                 told = f"{label} at {runs[0].unit} {step}: {over_seeds(values, limits_of(key))}{beside}"
@@ -114,17 +115,23 @@ def compared(reported: Reported) -> Iterator[Line]:
             if one["text"] not in told:
                 told.add(one["text"])
                 yield one
-        found = stored_json(run.info.run_id, "gradient_flow.json") or {}
+        found = reported.json(run.info.run_id, "gradient_flow.json") or {}
         for arm, remedy in found.get("remedies", {}).items():
             if remedy:
-                factors = f"gradient ratio × {_number(remedy['gradient_factor'])}, update ratio × "
-                said = f"{arm} against {found['compared_with']}: {factors}{_number(remedy['update_factor'])}"
+                factors = f"gradient ratio {_factor(remedy, 'gradient_factor')}, update ratio "
+                said = f"{arm} against {found['compared_with']}: {factors}{_factor(remedy, 'update_factor')}"
                 verdict = f": {remedy['verdict']}" if "verdict" in remedy else ""
-                yield line(f"{said}{verdict}.", run.info.run_id, "gradient_flow.json")
+                over = "geometric means over all checkpoints of both, not values at the last one"
+                yield line(f"{said}{verdict} ({over}).", run.info.run_id, "gradient_flow.json")
 
 
-def _number(value: float | None) -> str:
-    return "not measured" if value is None else f"{value:.3g}"
+def _factor(remedy: Mapping[str, Any], name: str) -> str:
+    """Return a factor in words, with its range over the seeds if there are several."""
+    if remedy[name] is None:
+        return "not measured"
+    of_seeds = [one[name] for one in remedy.get("by_seed", {}).values() if one[name] is not None]
+    spread = f" ({min(of_seeds):.3g} to {max(of_seeds):.3g} over {len(of_seeds)} seeds)" if len(of_seeds) > 1 else ""
+    return f"× {remedy[name]:.3g}{spread}"
 
 
 def _of_family(run: Run) -> Iterator[Line]:
@@ -146,5 +153,5 @@ def _of_family(run: Run) -> Iterator[Line]:
 def studies(reported: Reported) -> Iterator[Line]:
     """Yield the results of studies."""
     for run in reported.parents:
-        if found := stored_json(run.info.run_id, "study.json"):
+        if found := reported.json(run.info.run_id, "study.json"):
             yield from study(run.info.run_id, found)

@@ -1,5 +1,6 @@
 """What was trained, and which parameters set the runs apart, in words and tables."""
 
+import dataclasses
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -41,17 +42,20 @@ def _trained(reported: Reported, name: str, places: Sequence[int]) -> Line:
     runs = [reported.runs[place] for place in places]
     one = runs[0]
     config = reported.config(one.id)
-    parts = [*_what(one, config, alone=len(runs) == 1), *_seeds(runs), *_where(runs)]
-    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), "config.json")
+    damaged = (one.id, "config.json") in reported.damaged
+    lacking = "its config.json cannot be read" if damaged else "there is no config.json"
+    parts = [*_what(one, config, lacking, alone=len(runs) == 1), *_seeds(runs), *_where(runs)]
+    source = "" if config is None else "config.json"
+    return line(f"{name}: {'; '.join(parts)}.", ",".join(run.id for run in runs[:MOST_IDS]), source)
 
 
-def _what(one: ReportedRun, config: Mapping[str, Any] | None, *, alone: bool) -> Iterator[str]:
+def _what(one: ReportedRun, config: Mapping[str, Any] | None, lacking: str, *, alone: bool) -> Iterator[str]:
     """Yield the workload, its data, the loss, the optimizer and the weights that were observed."""
     if not is_training(one.run):
         yield "a run that nfa has not made, of which only what it has logged is known"
         return
     if config is None:
-        yield f"workload {one.tags['nfa.workload']}; on what is not stored, because there is no config.json"
+        yield f"workload {one.tags['nfa.workload']}; on what is not known, because {lacking}"
     else:
         title = _title(one, config)
         yield title if alone else re.sub(r", seed \d+", "", title)
@@ -101,23 +105,36 @@ def parameter_tables(reported: Reported) -> tuple[TableOf, TableOf]:
 
 def _stated(one: ReportedRun) -> dict[str, str]:
     """Return the parameters of a run that tell of what was trained: places, seeds and copies are left out."""
+    types = _types(one)
     return {
-        name: _plain(text)
+        name: _plain(text, types.get(name, "str"))
         for name, text in one.parameters.items()
         if name not in BOOKKEEPING and not name.startswith(tracking.RESOLVED)
     }
 
 
-def _plain(text: str) -> str:
-    """Return a value in one spelling: 1e-3 and 0.001 do not differ, nor do True and true.
+def _types(one: ReportedRun) -> Mapping[str, str]:
+    """Return the types of the parameters of a training; nothing is known of those of other runs."""
+    if not is_training(one.run):
+        return {}
+    return {item.name: str(item.type) for item in dataclasses.fields(family_of_run(one.tags).config)}
 
-    >>> _plain("1e-3"), _plain("True"), _plain("adam"), _plain("100")
-    ('0.001', 'true', 'adam', '100')
+
+def _plain(text: str, kind: str) -> str:
+    """Return a value in one spelling: of a number, 1e-3 and 0.001 do not differ; a version 2.10 is no number.
+
+    >>> _plain("1e-3", "float"), _plain("True", "bool"), _plain("2.10", "str"), _plain("12345678.5", "float")
+    ('0.001', 'true', '2.10', '12345678.5')
     """
+    if "bool" in kind and text in ("True", "False"):
+        return text.lower()
+    if "float" not in kind or text.isdecimal():
+        return text
     try:
-        return text if text.isdecimal() else f"{float(text):g}" if float(f"{float(text):g}") == float(text) else text
+        short = f"{float(text):g}"
+        return short if float(short) == float(text) else text
     except ValueError:
-        return text.lower() if text in ("True", "False") else text
+        return text
 
 
 def _differences(reported: Reported, stated: Sequence[Mapping[str, str]], names: Sequence[str]) -> TableOf:

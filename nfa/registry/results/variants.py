@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from nfa.errors import Refusal
 from nfa.registry.analyses.seed_groups import groups
 from nfa.registry.families.registry import family_of_run
 from nfa.registry.tracking import MeasuredRun, parameters
@@ -17,7 +18,7 @@ def variants(found: Mapping[str, MeasuredRun]) -> dict[str, str]:
     It is the variant in which a parent trained these runs and no others, or else the parameters that set them apart
     (empty if nothing does). Runs that are no trainings of nfa are variants of their own.
     """
-    configs = {name: _config(one) for name, one in found.items() if WORKLOAD in one.run.data.tags}
+    configs = {name: _config(one) for name, one in found.items() if is_of_family(one.run.data.tags)}
     grouped = groups(configs)
     called = {label: _called(label, [found[name].variant for name in members]) for label, members in grouped.items()}
     unique = {label: word if [*called.values()].count(word) == 1 else label for label, word in called.items()}
@@ -39,10 +40,18 @@ def _config(one: MeasuredRun) -> dict[str, Any]:
     return {"workload": tags[WORKLOAD], "entrypoint": tags.get("nfa.entrypoint"), "train": train}
 
 
+def is_of_family(tags: Mapping[str, str]) -> bool:
+    """Return whether a run is of a workload that nfa knows; a run of others may have a tag of the same name."""
+    try:
+        return WORKLOAD in tags and bool(family_of_run(tags))
+    except Refusal:
+        return False
+
+
 def loss_of(one: MeasuredRun) -> str:
     """Return the name of a training's loss; empty if it is not known."""
     tags = one.run.data.tags
-    return family_of_run(tags).loss(_config(one)) if WORKLOAD in tags else ""
+    return family_of_run(tags).loss(_config(one)) if is_of_family(tags) else ""
 
 
 def seed_of(one: MeasuredRun) -> int | None:
@@ -54,4 +63,4 @@ def seed_of(one: MeasuredRun) -> int | None:
 def unit_of(one: MeasuredRun) -> str:
     """Return what the steps of a run count: "epoch" or "step"."""
     tags = one.run.data.tags
-    return family_of_run(tags).unit if WORKLOAD in tags else "step"
+    return family_of_run(tags).unit if is_of_family(tags) else "step"

@@ -38,6 +38,7 @@ from nfa.registry.tracking.metrics import history as history
 from nfa.registry.tracking.metrics import metric_rows as metric_rows
 from nfa.registry.tracking.naming_runs import below as below
 from nfa.registry.tracking.naming_runs import comparisons as comparisons
+from nfa.registry.tracking.naming_runs import existing_runs as existing_runs
 from nfa.registry.tracking.naming_runs import is_analysis as is_analysis
 from nfa.registry.tracking.naming_runs import is_report as is_report
 from nfa.registry.tracking.naming_runs import named_runs as named_runs

@@ -7,6 +7,7 @@ from mlflow.entities import Run
 from mlflow.exceptions import MlflowException
 
 from nfa.errors import Refusal, headline
+from nfa.registry.run_filters import is_filter
 from nfa.registry.tracking.artifacts import get_json, has_artifact
 from nfa.registry.tracking.finding_runs import find_run
 from nfa.registry.tracking.store import client, current_experiment, reaching_store
@@ -16,7 +17,6 @@ EXAMPLE = "params.optimizer = 'adam' and metrics.`val/loss` < 0.1"
 FEW = 16  # parents whose children are asked for one by one; for more, all nested runs are read
 AT_ONCE = 200  # ids in one request
 _ID = re.compile("[0-9a-f]{32}")
-_COMPARISON = re.compile(r"[=<>]|\s(i?like|(not\s+)?in|is)\s", re.IGNORECASE)
 
 
 def named_runs(run_ids: str | Iterable[str]) -> list[Run]:
@@ -32,12 +32,19 @@ def named_runs(run_ids: str | Iterable[str]) -> list[Run]:
     texts = [run_ids] if isinstance(run_ids, str) else list(run_ids)
     if not texts:
         raise Refusal("no run ids", "at least one run", "run_id=latest")
-    ids = {text: [part.strip() for part in text.split(",")] for text in texts if not _COMPARISON.search(text)}
+    ids = {text: [part.strip() for part in text.split(",")] for text in texts if not is_filter(text)}
     whole = [part for parts in ids.values() for part in parts if _ID.fullmatch(part)]
     with reaching_store():
         known = {run.info.run_id: run for run in _with_ids(whole)}
         found = [run for text in texts for run in (_with(ids[text], known) if text in ids else _matching(text))]
     return list({run.info.run_id: run for run in found}.values())
+
+
+def existing_runs(run_ids: Sequence[str]) -> list[Run]:
+    """Return those of some runs, named by whole ids, that are in the store, in their order."""
+    with reaching_store():
+        found = {run.info.run_id: run for run in _with_ids(run_ids)}
+    return [found[run_id] for run_id in run_ids if run_id in found]
 
 
 def _with(ids: Iterable[str], known: Mapping[str, Run]) -> list[Run]:

@@ -31,7 +31,7 @@ def link_report(run_id: str, report: Run) -> None:
     """
     note = client().get_run(run_id).data.tags.get(NOTE, "")
     where = f"#/experiments/{report.info.experiment_id}/runs/{report.info.run_id}/artifacts/{PAGE}"
-    name = re.sub(r"[\[\]\s]+", " ", report.info.run_name)
+    name = re.sub(r"([\\`*_~<>|])", r"\\\1", re.sub(r"[\[\]\s]+", " ", report.info.run_name))  # no Markdown
     link = f"Report: [{name}]({where})"
     found = _LINK.search(note)
     if found:

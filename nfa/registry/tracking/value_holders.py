@@ -1,11 +1,21 @@
 """Which runs have logged the values of a run: itself, and its analyses."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from mlflow.entities import Run
 
-from nfa.registry.tracking.naming_runs import PARENT, above, below, is_analysis, is_report, named_runs, sources_of
+from nfa.console import stage
+from nfa.registry.tracking.naming_runs import (
+    PARENT,
+    above,
+    below,
+    existing_runs,
+    is_analysis,
+    is_report,
+    named_runs,
+    sources_of,
+)
 
 VARIANT, SEEDS = "nfa.variant", "nfa.seeds"
 Below = Mapping[str, Sequence[Run]]
@@ -41,8 +51,16 @@ def measured(named: Sequence[Run]) -> list[MeasuredRun]:
     for run in sorted(named, key=is_analysis):  # an analysed run that is named itself has more series
         parent = parents.get(run.data.tags.get(PARENT, ""))
         for one in _analysed(run) if is_analysis(run) else _leaves(run, nested, parent):
-            found.setdefault(one.run.info.run_id, one)
+            run_id = one.run.info.run_id
+            found[run_id] = _with(found[run_id], one.holders) if run_id in found else one
     return list(found.values())
+
+
+def _with(one: MeasuredRun, more: Sequence[Run]) -> MeasuredRun:
+    """Return a run with more holders of its values: the run itself is the first, then the newest analysis."""
+    every = {holder.info.run_id: holder for holder in (*one.holders, *more)}
+    order = sorted(every.values(), key=lambda holder: (is_analysis(holder), -holder.info.start_time))
+    return replace(one, holders=tuple(order))
 
 
 def _leaves(run: Run, nested: Below, parent: Run | None) -> Iterator[MeasuredRun]:
@@ -64,9 +82,16 @@ def _variant(run: Run, parent: Run | None) -> str:
 def _analysed(run: Run) -> list[MeasuredRun]:
     sources = sources_of(run)
     if is_report(run):
-        return measured_runs(sources)
+        return measured(existing_runs(sources))
+    if len(sources) > 1 and run.data.metrics:
+        return [MeasuredRun(run, "", (run,))]
+    found = existing_runs(sources)
+    if gone := [source for source in sources if source not in {one.info.run_id for one in found}]:
+        stage("notice", f"{run.info.run_name} is about runs that are not in the store any more: {', '.join(gone)}")
     if len(sources) > 1:
-        return [MeasuredRun(run, "", (run,))] if run.data.metrics else measured_runs(sources)
-    (source,) = named_runs(sources)
+        return measured(found)
+    if not found:
+        return [MeasuredRun(run, "", (run,))]
+    (source,) = found
     parent = above([source]).get(source.data.tags.get(PARENT, ""))
     return [MeasuredRun(source, _variant(source, parent), (run,))]

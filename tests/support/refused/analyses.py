@@ -60,6 +60,9 @@ gradient_flow --n 0 | n=0 | a whole number ≥ 1 | default, 64
 gradient_flow --epochs 1,x | epochs '1,x' (at 'x') | a-b/step | 0-20
 gradient_flow --batch_size 0 | batch_size=0 | a whole number ≥ 1 | default, 64
 gradient_flow --epoch 3 | parameter 'epoch' | run_id, epochs | did you mean --epochs?
+report --run_id= | run_id='' | run ids, comma-separated, latest, or a filter | run_id=latest
+report --run_id latest, | run_id='latest,' | run ids, comma-separated, latest, or a filter | run_id=latest
+report --key val/loss | parameter 'key' | run_id, keys | did you mean --keys?
 [training]
 analyze --sites conv*,layer_0 | sites=conv* | layer_0, layer_1, layer_2 | name some, by globs
 analyze --epochs 0-4 | epochs=0-4 (the run has no checkpoint 3) | the run's checkpoints: 0, 1, 2, 4 | epochs=all
@@ -86,6 +89,8 @@ gradient_flow --n 1150 | n=1150 | 1 to 1149, the run's training examples | n=114
 gradient_flow --device gpu | device='gpu' | auto, cpu | device=auto
 gradient_flow --run_id zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
 gradient_flow --run_id latest,zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
+report --run_id latest,zzz | run id 'zzz' | a run in sqlite: | copy the id from the MLflow UI
+report --keys nothing | keys=nothing
 [analysed]
 analyze --run_id $made | run_id=$made (an analysis) | training runs | run_id=$run
 gradient_directions --run_id $made | run_id=$made (an analysis) | training runs | run_id=$run

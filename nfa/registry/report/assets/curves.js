@@ -3,7 +3,7 @@
 
 // Width and height of a panel; on the screen it is as wide as its place.
 const SMALL = { screen: [290, 190], paper: [225, 150] };
-const LARGE = { screen: [440, 240], paper: [340, 185] };
+const LARGE = { screen: [440, 240], paper: [225, 150] };
 
 function sizeOf(place, { screen, paper }) {
   if (STATE.paper) return { width: paper[0], height: paper[1] };
@@ -14,8 +14,6 @@ function sizeOf(place, { screen, paper }) {
 function pointsOf(item, key) {
   const curve = curveOf(item, key);
   if (!curve) return [];
-  const [least, greatest] = aboutKey(key).limits;
-  const within = (value) => Math.min(Math.max(value, least ?? -Infinity), greatest ?? Infinity);
   const list = (part) => listOf(curve, part);
   const values = list("values");
   const [se, low, high, middle] = [list("se"), list("low"), list("high"), list("unbiased") ?? values];
@@ -23,11 +21,11 @@ function pointsOf(item, key) {
   return stepsOf(curve).map((step, place) => ({
     step,
     value: values[place],
-    low: low ? within(low[place]) : se ? within(middle[place] - 2 * se[place]) : NaN,
-    high: high ? within(high[place]) : se ? within(middle[place] + 2 * se[place]) : NaN,
+    low: low ? within(low[place], key) : se ? within(middle[place] - 2 * se[place], key) : NaN,
+    high: high ? within(high[place], key) : se ? within(middle[place] + 2 * se[place], key) : NaN,
     chance: chance ? chance[place] : NaN,
-    chanceLow: chance && spread ? within(chance[place] - 2 * spread[place]) : NaN,
-    chanceHigh: chance && spread ? within(chance[place] + 2 * spread[place]) : NaN,
+    chanceLow: chance && spread ? within(chance[place] - 2 * spread[place], key) : NaN,
+    chanceHigh: chance && spread ? within(chance[place] + 2 * spread[place], key) : NaN,
     shared: shared ? shared[place] : NaN,
   }));
 }
@@ -74,20 +72,34 @@ function panelOf(key, shown, all) {
   return { key, about: aboutKey(key), series, quantiles };
 }
 
-function numbersOf(panel) {
+const PARTS_OF_BANDS = ["low", "high", "chanceLow", "chanceHigh"];
+
+function numbersOf(panel, bands = PARTS_OF_BANDS) {
   const points = panel.series.flatMap((one) => [...one.points, ...one.members.flat().map(({ value }) => ({ value }))]);
-  const parts = ["value", "low", "high", "chance", "chanceLow", "chanceHigh", "shared"];
+  const parts = ["value", "chance", "shared", ...bands];
   const drawn = points.flatMap((point) => parts.map((part) => point[part]));
   return [...drawn, ...panel.quantiles.flatMap((row) => [row.lowest, row.highest])].filter(Number.isFinite);
 }
 
-/** The ends of the axes, the same for all panels of one quantity, never beyond what is possible. */
+/** A tenth of the lowest positive value: on a logarithmic axis a band that ends just above zero would take all room. */
+function footOf(panels) {
+  const [lowest] = d3.extent(panels.flatMap((panel) => numbersOf(panel, [])).filter((value) => value > 0));
+  return lowest && lowest / 10;
+}
+
+/** Whether a value is below zero, which no logarithmic axis can show. */
+function hasNegative({ series, quantiles }) {
+  return series.some(({ points }) => points.some(({ value }) => value < 0)) || quantiles.some(({ lowest }) => lowest < 0);
+}
+
+/** The ends of the axes, the same for all panels of one quantity: not beyond what is possible, and never within the data. */
 function scalesOf(panels) {
   const { limits, logarithmic } = panels[0].about;
-  const numbers = panels.flatMap(numbersOf);
+  const numbers = panels.flatMap((panel) => numbersOf(panel));
   const positive = numbers.filter((value) => value > 0);
-  const log = logarithmic && positive.length > 0;
-  const [from, to] = d3.extent(log ? positive : numbers);
+  const log = logarithmic && positive.length > 0 && !panels.some(hasNegative);
+  const [lowest, to] = d3.extent(log ? positive : numbers);
+  const from = log ? Math.max(lowest, footOf(panels) ?? lowest) : lowest;
   const steps = d3.extent(panels.flatMap((panel) => [...panel.series.flatMap((one) => one.points), ...panel.quantiles]), (row) => row.step);
   return { y: log ? widened(from, to, true) : rounded(from, to, limits), x: steps[0] === steps[1] ? [steps[0] - 1, steps[0] + 1] : steps, log };
 }
@@ -97,13 +109,13 @@ function widened(from, to, log) {
   return log ? [from / 2, to * 2] : [from - (Math.abs(from) / 10 || 1), to + (Math.abs(to) / 10 || 1)];
 }
 
-/** Ends that are round; an end that is near to a limit is the limit. */
+/** Ends that are round; an end that is near to a limit is the limit, unless values lie beyond it. */
 function rounded(from, to, [least, greatest]) {
   if (from === undefined) return [0, 1];
   const [low, high] = d3.nice(...widened(from, to, false), 5);
   const near = (high - low) / 2;
-  const bottom = least !== null && low < least + near ? least : low;
-  const top = greatest !== null && high > greatest - near / 2 ? greatest : high;
+  const bottom = least !== null && low < least + near ? Math.min(least, from) : low;
+  const top = greatest !== null && high > greatest - near / 2 ? Math.max(greatest, to) : high;
   return [bottom, top];
 }
 
@@ -121,39 +133,41 @@ function marked(points, order) {
   return finite.filter((_, place) => place % every === (order * 2) % every);
 }
 
+const BOUND = { x: "step", clip: "frame" };
+
 function marksOf({ item, points, members }, order, about) {
   const { colour, dash, symbol } = lookOf(item);
   const curve = about.held ? "step-after" : "linear";
   const single = points.filter((point, place) => Number.isFinite(point.low) && alone(points, place));
   return [
-    Plot.areaY(points, { x: "step", y1: "low", y2: "high", fill: colour, fillOpacity: 0.16, curve }),
-    ...members.map((rows) => Plot.line(rows, { x: "step", y: "value", stroke: colour, strokeWidth: 0.8, strokeOpacity: 0.7, curve })),
-    Plot.ruleX(single, { x: "step", y1: "low", y2: "high", stroke: colour, strokeWidth: 1.5 }),
-    Plot.line(points, { x: "step", y: "shared", stroke: colour, strokeDasharray: "1 4", strokeWidth: 1.6, strokeLinecap: "round" }),
-    Plot.line(points, { x: "step", y: "value", stroke: colour, strokeDasharray: dash, strokeWidth: 1.7, curve }),
-    Plot.dot(marked(points, order), { x: "step", y: "value", fill: colour, symbol, r: 2.8 }),
+    Plot.areaY(points, { ...BOUND, y1: "low", y2: "high", fill: colour, fillOpacity: 0.16, curve }),
+    ...members.map((rows) => Plot.line(rows, { ...BOUND, y: "value", stroke: colour, strokeWidth: 0.8, strokeOpacity: 0.7, curve })),
+    Plot.ruleX(single, { ...BOUND, y1: "low", y2: "high", stroke: colour, strokeWidth: 1.5 }),
+    Plot.line(points, { ...BOUND, y: "shared", stroke: colour, strokeDasharray: "1 4", strokeWidth: 1.6, strokeLinecap: "round" }),
+    Plot.line(points, { ...BOUND, y: "value", stroke: colour, strokeDasharray: dash, strokeWidth: 1.7, curve }),
+    Plot.dot(marked(points, order), { ...BOUND, y: "value", fill: colour, symbol, r: 2.8 }),
   ];
 }
 
 function chanceMarks({ points }, _, all) {
   return [
-    Plot.areaY(points, { x: "step", y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: Math.max(0.3 / all.length, 0.04) }),
-    Plot.line(points, { x: "step", y: "chance", stroke: "var(--grey)", strokeWidth: 1 }),
+    Plot.areaY(points, { ...BOUND, y1: "chanceLow", y2: "chanceHigh", fill: "var(--grey)", fillOpacity: Math.max(0.3 / all.length, 0.04) }),
+    Plot.line(points, { ...BOUND, y: "chance", stroke: "var(--grey)", strokeWidth: 1 }),
   ];
 }
 
 function quantileMarks(rows) {
   return [
-    Plot.areaY(rows, { x: "step", y1: "lowest", y2: "highest", fill: "var(--grey)", fillOpacity: 0.2 }),
-    Plot.areaY(rows, { x: "step", y1: "low", y2: "high", fill: "var(--grey)", fillOpacity: 0.32 }),
-    Plot.line(rows, { x: "step", y: "middle", stroke: "var(--quiet)", strokeWidth: 1.5 }),
+    Plot.areaY(rows, { ...BOUND, y1: "lowest", y2: "highest", fill: "var(--grey)", fillOpacity: 0.2 }),
+    Plot.areaY(rows, { ...BOUND, y1: "low", y2: "high", fill: "var(--grey)", fillOpacity: 0.32 }),
+    Plot.line(rows, { ...BOUND, y: "middle", stroke: "var(--quiet)", strokeWidth: 1.5 }),
   ];
 }
 
 /** A text for one who points at a value. */
-function pointer(panel) {
+function pointer(panel, log) {
   const points = panel.series.flatMap(({ item, points: own }) =>
-    own.filter((point) => Number.isFinite(point.value)).map((point) => ({ ...point, title: tipOf(item, point) })));
+    own.filter(({ value }) => Number.isFinite(value) && (value > 0 || !log)).map((point) => ({ ...point, title: tipOf(item, point) })));
   return Plot.tip(points, Plot.pointer({ x: "step", y: "value", title: "title", fill: "var(--paper)", maxRadius: 25 }));
 }
 
@@ -168,17 +182,22 @@ function wholeTicks([from, to], width) {
   return d3.ticks(from, to, width / 55).filter(Number.isInteger);
 }
 
-/** Draws a panel; a logarithmic axis leaves out what is not above zero. */
+/** Ticks of a logarithmic axis over less than a decade, which would have hardly any of its own. */
+function ticksOf({ y: [from, to], log }) {
+  return log && to < 10 * from ? d3.ticks(from, to, 4) : 5;
+}
+
+/** Draws a panel; a logarithmic axis leaves out values that are not above zero, and bands that reach there end at its foot. */
 function curvesSvg(panel, scales, size) {
-  const inside = (rows) => (scales.log ? rows.map(positiveOf) : rows);
+  const inside = (rows) => (scales.log ? rows.map((row) => positiveOf(row, scales.y[0])) : rows);
   const series = panel.series.map(({ item, points, members }) => ({ item, points: inside(points), members: members.map(inside) }));
   const svg = Plot.plot({
-    width: size.width, height: size.height, marginLeft: 50, marginRight: 12, marginTop: 8, marginBottom: 34,
+    width: size.width, height: size.height, marginLeft: 50, marginRight: 12, marginTop: 8, marginBottom: 34, inset: 4,
     x: { domain: scales.x, label: unitOf(panel), ticks: wholeTicks(scales.x, size.width), labelArrow: false, tickFormat: "~s" },
-    y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: 5, tickFormat: scales.log ? "~g" : undefined },
+    y: { domain: scales.y, type: scales.log ? "log" : "linear", label: null, grid: true, ticks: ticksOf(scales), tickFormat: scales.log ? "~g" : undefined },
     marks: [
       ...series.flatMap(chanceMarks), ...quantileMarks(inside(panel.quantiles)),
-      ...series.flatMap((one, order) => marksOf(one, order, panel.about)), pointer({ ...panel, series }),
+      ...series.flatMap((one, order) => marksOf(one, order, panel.about)), pointer(panel, scales.log),
     ],
   });
   svg.setAttribute("role", "img");
@@ -186,8 +205,14 @@ function curvesSvg(panel, scales, size) {
   return svg;
 }
 
-function positiveOf(row) {
-  return Object.fromEntries(Object.entries(row).map(([name, value]) => [name, name !== "step" && value <= 0 ? NaN : value]));
+const LOWER_ENDS = { low: "high", chanceLow: "chanceHigh", lowest: "highest" }; // of bands, with their upper ends
+
+function positiveOf(row, foot) {
+  const positive = ([name, value]) => {
+    if (name === "step" || !(value <= 0)) return [name, value];
+    return [name, row[LOWER_ENDS[name]] > 0 ? foot : NaN];
+  };
+  return Object.fromEntries(Object.entries(row).map(positive));
 }
 
 /** What the steps are counted in. */

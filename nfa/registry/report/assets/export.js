@@ -7,7 +7,7 @@ const LATEX = {
   "±": "$\\pm$", "×": "$\\times$", "−": "$-$", "≤": "$\\le$", "≥": "$\\ge$", "→": "$\\to$", "·": "$\\cdot$", "∞": "$\\infty$",
   "–": "--", "—": "---", "…": "\\ldots{}", "α": "$\\alpha$", "β": "$\\beta$", "γ": "$\\gamma$", "δ": "$\\delta$",
   "ε": "$\\varepsilon$", "η": "$\\eta$", "λ": "$\\lambda$", "μ": "$\\mu$", "ρ": "$\\rho$", "σ": "$\\sigma$", "τ": "$\\tau$",
-  "Σ": "$\\Sigma$", "Δ": "$\\Delta$", "‖": "$\\|$", "²": "$^2$", "³": "$^3$", "ᵀ": "$^\\top$",
+  "Σ": "$\\Sigma$", "°": "$^\\circ$", "µ": "$\\mu$", "≈": "$\\approx$", "√": "$\\surd$", "’": "'", "‘": "`", "“": "``", "”": "''", "Δ": "$\\Delta$", "‖": "$\\|$", "²": "$^2$", "³": "$^3$", "ᵀ": "$^\\top$",
 };
 
 /** A cell as CSV. A text that a spreadsheet would take for a formula gets an apostrophe. */
@@ -21,21 +21,48 @@ function csvOf(table) {
   return [table.head, ...table.rows].map((row) => row.map(csvCell).join(",")).join("\r\n") + "\r\n";
 }
 
-/** A cell as LaTeX, with what LaTeX would take for a command escaped. */
+// A number with an exponent that has a sign, which no id has.
+const WITH_EXPONENT = /(?<![\w.])([−-]?)(\d+(?:\.\d+)?)e([+−-])0*(\d+)(?![\w.])/g;
+// Accents that pdfLaTeX knows how to set, and letters that it has.
+const ACCENTED = /^[A-Za-z][\u0300-\u0304\u0306-\u0308\u030a-\u030c\u0327]$/;
+const SET_BY_LATEX = /^[\x20-\x7eßæœøåÆŒØÅłŁ]$/;
+
+/** A letter as LaTeX; one that pdfLaTeX cannot set is written as its code. */
+function latexLetter(letter) {
+  if (LATEX[letter] !== undefined) return LATEX[letter];
+  if (SET_BY_LATEX.test(letter) || (letter <= "\u017f" && ACCENTED.test(letter.normalize("NFD")))) return letter;
+  return `[U+${letter.codePointAt(0).toString(16).toUpperCase().padStart(4, "0")}]`;
+}
+
+/** A cell as LaTeX, with what LaTeX would take for a command escaped, and exponents as powers of ten. */
 function latexCell(cell) {
-  const text = typeof cell === "number" ? written(cell) : String(cell);
-  return [...text.replace(/\s+/g, " ")].map((letter) => LATEX[letter] ?? letter).join("");
+  const text = (typeof cell === "number" ? written(cell) : String(cell)).normalize("NFC").replace(/\s+/g, " ");
+  const plain = (part) => [...part].map(latexLetter).join("");
+  const parts = text.split(WITH_EXPONENT); // the text before a number, its sign, digits, sign of the exponent, exponent
+  return d3.range(0, parts.length, 5).map((at) => plain(parts[at]) + powerOfTen(parts.slice(at + 1, at + 5))).join("");
+}
+
+function powerOfTen([sign, digits, exponentSign, exponent]) {
+  if (digits === undefined) return "";
+  return `$${sign && "-"}${digits}\\times10^{${exponentSign === "+" ? "" : "-"}${exponent}}$`;
+}
+
+/** A row; what it begins with must not be taken for an option of the command before it. */
+function latexRow(row) {
+  const text = row.map(latexCell).join(" & ");
+  return `${/^[[*]/.test(text) ? "{}" : ""}${text} \\\\`;
 }
 
 /** A table of booktabs; what it says of sources stands above it as comments. */
 function latexOf(table) {
   const kinds = table.head.map((_, column) => (table.rows.every((row) => typeof row[column] !== "string") ? "r" : "l"));
-  const comments = [table.name, "It needs \\usepackage{booktabs}.", ...(table.comments ?? [])];
-  const rows = table.rows.map((row) => `${row.map(latexCell).join(" & ")} \\\\`);
+  const rows = [table.head, ...table.rows].map(latexRow);
+  const coded = rows.some((row) => row.includes("[U+")) ? ["Letters that pdfLaTeX cannot set stand as their codes: [U+…]."] : [];
+  const comments = [table.name, "It needs \\usepackage{booktabs}.", ...coded, ...(table.comments ?? [])];
   return [
     ...comments.map((line) => `% ${line.replace(/\s+/g, " ")}`),
     `\\begin{tabular}{${kinds.join("")}}`, "\\toprule",
-    `${table.head.map(latexCell).join(" & ")} \\\\`, "\\midrule", ...rows, "\\bottomrule", "\\end{tabular}", "",
+    rows[0], "\\midrule", ...rows.slice(1), "\\bottomrule", "\\end{tabular}", "",
   ].join("\n");
 }
 

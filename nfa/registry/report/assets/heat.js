@@ -98,7 +98,7 @@ function columnLabels(svg, heat, left, cell, height, fullWidth) {
     group.append("text").attr("x", left + (place + 0.5) * cell.width).attr("y", height + 16).text(heat.columns[place][0]);
   }
   const unit = unitOf({ series: heat.maps });
-  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").attr("class", "told").text(`${unit}, one column for each measurement`);
+  group.append("text").attr("x", fullWidth - 14).attr("y", height + 32).attr("text-anchor", "end").attr("class", "told").text(fullWidth < 260 ? unit : `${unit}, one column for each measurement`);
 }
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };

@@ -6,10 +6,11 @@ const KEYS = new Map(DATA.keys.map((key) => [key.key, key]));
 const HAS_SEEDS = DATA.groups.some((group) => group.runs.length > 1);
 const DECODED = new WeakMap();
 
-/** The float32 numbers that are written in base64. */
+/** The numbers that are written in base64: of float64 after "8:", or else of float32. */
 function floats(text) {
-  const bytes = Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0));
-  return new Float32Array(bytes.buffer);
+  const long = text.startsWith("8:");
+  const bytes = Uint8Array.from(atob(long ? text.slice(2) : text), (letter) => letter.charCodeAt(0));
+  return long ? new Float64Array(bytes.buffer) : new Float32Array(bytes.buffer);
 }
 
 /** A list of a curve, as "values" or "se"; undefined where the curve has no such list. */
@@ -60,25 +61,37 @@ function curveOf(item, key) {
   return DATA.curves[key]?.[item.runs[0]] ?? null;
 }
 
-/** The run that has logged a curve: the run itself or an analysis of it. */
-function holderOf(item, curve) {
-  if (item.runs.length > 1) return item.runs.map((run) => DATA.runs[run].id).join(" ");
-  const run = DATA.runs[item.runs[0]];
-  return run.holders[curve?.of ?? 0] ?? run.id;
+/** The id of the run that has logged a key of a run: the run itself or an analysis of it. */
+function holderOf(run, key) {
+  const { id, holders } = DATA.runs[run];
+  return holders[DATA.curves[key]?.[run]?.of ?? DATA.latest.of[key]?.[run] ?? 0] ?? id;
 }
 
-/** A number as a reader wants it: four digits that count, and a minus sign that is one. */
+/** The ids of all runs that have logged what a mean is of. */
+function holdersOf(item, key) {
+  return item.runs.map((run) => holderOf(run, key)).join(" ");
+}
+
+/** A number as a reader wants it: four digits that count, whole numbers with all of theirs, and a minus sign that is one. */
 function written(value) {
   if (value === null || value === undefined || !Number.isFinite(value)) return "–";
-  if (Number.isInteger(value) && Math.abs(value) < 1e7) return String(value).replace("-", "−");
+  if (Number.isSafeInteger(value)) return String(value).replace("-", "−");
   const size = Math.abs(value);
   const text = size >= 1e6 || size < 1e-4 ? value.toExponential(3) : String(Number(value.toPrecision(4)));
   return text.replaceAll("-", "−");
 }
 
-/** A number with all digits that a float32 has. */
+/** A number with as many digits as tell its float32 from all others, at most nine; a whole number with all of its own. */
 function exact(value) {
-  return Number.isFinite(value) ? String(Number(value.toPrecision(7))) : "";
+  if (!Number.isFinite(value) || Number.isSafeInteger(value)) return Number.isFinite(value) ? String(value) : "";
+  const digits = [7, 8].find((count) => Math.fround(Number(value.toPrecision(count))) === value) ?? 9;
+  return String(Number(value.toPrecision(digits)));
+}
+
+/** A value kept within what is possible for a key. */
+function within(value, key) {
+  const [least, greatest] = aboutKey(key).limits;
+  return Math.min(Math.max(value, least ?? -Infinity), greatest ?? Infinity);
 }
 
 /** The middle of what a t-distribution with these degrees of freedom leaves out at 95 %. */

@@ -7,6 +7,11 @@ function kindsOfPictures() {
   return [...new Set(DATA.pictures.map((series) => series.name))];
 }
 
+/** The name of a file as words. */
+function kindInWords(kind) {
+  return kind.replaceAll("_", " ");
+}
+
 function seriesOf(kind) {
   return DATA.pictures.filter((series) => series.name === kind);
 }
@@ -37,7 +42,7 @@ function pictureFigure(series) {
   const found = pictureAt(series, PICTURES.step);
   const caption = el("figcaption", {}, name, el("span", { class: "quiet" }, ` ${saidOf(series, found)}`));
   if (!found) return el("figure", {}, caption);
-  const picture = found.inlined ? el("img", { src: found.address, alt: `${series.name} of ${name}${series.by_step ? ` at step ${found.step}` : ""}`, load: stackIfWide }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
+  const picture = found.inlined ? el("img", { src: found.address, alt: `${kindInWords(series.name)} of ${name}${series.by_step ? ` at step ${found.step}` : ""}`, load: stackIfWide }) : el("p", { class: "note" }, "Not on this page for want of room: ", linkTo(found.address));
   return el("figure", {}, caption, picture);
 }
 
@@ -117,19 +122,22 @@ function startPictures(place) {
   const inner = el("div");
   const kinds = kindsOfPictures();
   const first = kinds.find(isByStep) ?? kinds[0];
-  place.append(select("Kind", kinds.map((kind) => [kind, kind]), first, (kind) => startKind(inner, kind)), inner);
+  place.append(select("Kind", kinds.map((kind) => [kind, kindInWords(kind)]), first, (kind) => startKind(inner, kind)), inner);
   startKind(inner, first);
 }
 
-/** On paper there is no slider: the last picture of every kind and run. */
+/** On paper there is no slider: the last picture of the first run of every kind. */
 function picturesOnPaper() {
-  return kindsOfPictures().map((kind) => {
-    const figures = seriesOf(kind).slice(0, MOST).map((series) => {
-      const last = series.inlined.lastIndexOf(true);
-      if (last < 0) return null;
-      const caption = el("figcaption", {}, whose(series), el("span", { class: "quiet" }, series.by_step ? ` step ${series.steps[last]}` : ""));
-      return el("figure", {}, caption, el("img", { src: series.pictures[last], alt: "" }));
-    });
-    return el("div", {}, el("h3", {}, kind), el("div", { class: isByStep(kind) ? "shown" : "shown stacked" }, figures));
-  });
+  const firsts = kindsOfPictures().map((kind) => seriesOf(kind).find((series) => series.inlined.includes(true))).filter(Boolean);
+  const all = d3.sum(DATA.pictures, (series) => series.steps.length);
+  const note = all > firsts.length ? `One picture of each kind is printed, ${firsts.length} of ${d3.format(",")(all)}; the page on a screen has the others.` : "";
+  return [el("p", { class: "note" }, note), el("div", { class: "shown" }, firsts.map(figureOnPaper))];
+}
+
+function figureOnPaper(series) {
+  const last = series.inlined.lastIndexOf(true);
+  const said = series.by_step ? `, step ${series.steps[last]}` : "";
+  const spread = ({ target }) => target.naturalWidth > 2 * target.naturalHeight && target.closest("figure").classList.add("broad");
+  const picture = el("img", { src: series.pictures[last], alt: "", load: spread });
+  return el("figure", {}, el("figcaption", {}, kindInWords(series.name), el("span", { class: "quiet" }, ` ${whose(series)}${said}`)), picture);
 }

@@ -101,7 +101,8 @@ function chart(block, key, shown, scaleOf) {
   const place = el("div", { class: "drawing", style: `--height: ${sizes.screen[1]}px` });
   const missing = shown.filter((item) => !curveOf(item, key)).map((item) => item.name);
   const note = missing.length ? el("p", { class: "note" }, `No values of ${few(missing)}.`) : null;
-  const axis = block.relation ? null : el("span", { class: "quiet" }, ` ${about.axis}`);
+  const same = about.axis.toLowerCase() === about.title.toLowerCase();
+  const axis = block.relation || same ? null : el("span", { class: "quiet" }, ` ${about.axis}`);
   const figure = el("figure", {}, el("figcaption", {}, block.relation ? about.site : about.title, axis), place, note);
   lazily(place, () => {
     place.replaceChildren(curvesSvg(panelOf(key, shown, items()), scaleOf(), sizeOf(place, sizes)));
@@ -122,26 +123,37 @@ function legend(keys, shown) {
     has("se") ? `Bands of ${has("low") ? "single runs" : "lines"}: ± 2 standard errors${has("unbiased") ? " around the unbiased value" : ""}.` : "",
     has("chance") ? "Grey: level of chance ± 2 standard deviations." : "",
     has("shared") ? "Dotted: level of shared weights." : "",
-    keys.some((key) => aboutKey(key).logarithmic) ? "A logarithmic axis leaves out what is not above zero." : "",
-    has("points") ? "Some series have more values than are drawn: of each stretch the lowest and the highest are kept." : "",
+    keys.some((key) => aboutKey(key).logarithmic) ? "A logarithmic axis leaves out what is not above zero; a band that reaches there ends at the foot of the axis." : "",
+    thinnedInWords(curves),
     all > MOST ? `Grey bands: lowest to highest, 10 to 90 %, and the median of all ${all} ${STATE.folded ? "groups" : "runs"}; lines: those that are ticked in the table of values.` : "",
   ];
   const choose = el("li", { class: "no-print" }, el("a", { href: "#values" }, "choose"));
   return el("div", {}, el("ul", { class: "legend" }, names, all > 1 ? choose : null), el("p", { class: "note" }, notes.filter(Boolean).join(" ")));
 }
 
+/** Of how many values the thinned ones of these curves are. */
+function thinnedInWords(curves) {
+  const thinned = curves.filter((curve) => curve.points);
+  if (!thinned.length) return "";
+  const [here, logged] = [d3.sum(thinned, (curve) => stepsOf(curve).length), d3.sum(thinned, (curve) => curve.points)];
+  const series = thinned.length === 1 ? "a long series" : `${thinned.length} long series`;
+  return `${d3.format(",")(here)} of ${d3.format(",")(logged)} values of ${series} are drawn: of each stretch the lowest and the highest.`;
+}
+
 const PARTS = ["values", "unbiased", "se", "low", "high", "n", "chance", "chance_sd", "shared", "shared_sd"];
 
-/** All values of some keys and runs, one a row, with the run that has logged it, its key and its step. */
+/** All values of some keys and runs, one a row, with the run that has logged it, its key and its step; of thinned series
+ * those that are here, with the number of all. */
 function longTable(name, keys, shown) {
   const pairs = shown.flatMap((item) => keys.map((key) => ({ item, key, curve: curveOf(item, key) }))).filter((pair) => pair.curve);
   const parts = PARTS.filter((part) => pairs.some(({ curve }) => curve[part] !== undefined));
+  const thinned = pairs.some(({ curve }) => curve.points);
   const rows = pairs.flatMap(({ item, key, curve }) => {
     const lists = parts.map((part) => listOf(curve, part));
-    const whole = stepsOf(curve).map((step, place) => [item.name, holderOf(item, curve), key, step, ...lists.map((list) => (list ? list[place] : NaN))]);
+    const whole = stepsOf(curve).map((step, place) => [item.name, holdersOf(item, key), key, step, ...lists.map((list) => (list ? list[place] : NaN)), ...(thinned ? [curve.points ?? stepsOf(curve).length] : [])]);
     return whole.filter((row) => Number.isFinite(row[4]));
   });
-  return { name, head: [STATE.folded ? "group" : "run", "run_id", "key", "step", ...parts.map((part) => (part === "values" ? "value" : part))], rows };
+  return { name, head: [STATE.folded ? "group" : "run", "run_id", "key", "step", ...parts.map((part) => (part === "values" ? "value" : part)), ...(thinned ? ["values_logged"] : [])], rows };
 }
 
 /** Marks the first picture, for whoever measures how fast the page is. */

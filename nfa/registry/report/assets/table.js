@@ -89,11 +89,16 @@ function tickBox(item) {
 
 function valueCell(item, key) {
   const found = cellOf(item, key);
-  if (!found) return el("td", { class: "number", title: whyNot(key) }, "–");
-  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found, key, TABLE.wanted)}` }, valueInWords(found), el("small", {}, stepInWords(found, key, TABLE.wanted)));
+  if (!found) return el("td", { class: "number", title: whyNot(item, key) }, "–");
+  return el("td", { class: "number", title: `run ${found.holder}, ${key}, ${stepInWords(found)}` }, valueInWords(found), el("small", {}, stepInWords(found)));
 }
 
-function whyNot(key) {
+function whyNot(item, key) {
+  if (item.folded && DATA.groups[item.index].apart?.includes(key)) return "The runs have measured it in different ways: a mean over them would mix these.";
+  const have = item.runs.filter((run) => pick(run, key, TABLE.wanted)).length;
+  if (have) return `${have} of ${item.runs.length} runs have a value: a mean over some of them would be biased.`;
+  const last = lastOnly(key) ? latestOf(item.runs[0], key) : null;
+  if (last) return `Only the last value is on this page, at step ${last.step}.`;
   const unknown = TABLE.wanted.at === "best" && !aboutKey(TABLE.wanted.of || key).better;
   return unknown ? "Nothing tells whether high or low values of this key are better." : "There is no value.";
 }
@@ -112,8 +117,8 @@ function drawTable() {
 
 function captionOf() {
   const { at, of, step } = TABLE.wanted;
-  const where = { last: "the last", best: of ? `those at the best step by ${of}` : "the best of each key", step: `those at step ${step}, or the nearest earlier step`, lowest: "the lowest", highest: "the highest" };
-  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, of two seeds with both values" : ""}`;
+  const where = { last: "the last", best: of ? `those at the best step by ${of}` : "the best of each key", step: `those at step ${step}, or else at the nearest earlier step, which is named`, lowest: "the lowest", highest: "the highest" };
+  return `Values: ${where[at]}${STATE.folded ? "; means over seeds ± half of the 95 % t-interval, or with its ends where it is cut at what is possible; of two seeds with both values" : ""}`;
 }
 
 function pagesOf(count, last) {
@@ -168,19 +173,19 @@ function valuesTable(form) {
   const found = sortedItems();
   const first = STATE.folded ? "group" : "run";
   const cells = (item) => TABLE.keys.flatMap((key) => cellsOf(cellOf(item, key), form));
-  const parts = form === "latex" ? [""] : STATE.folded ? ["", " step", " half_interval", " lowest", " highest", " n", " run_id"] : ["", " step", " run_id"];
+  const parts = form === "latex" ? [""] : STATE.folded ? ["", " step", " note", " low", " high", " lowest", " highest", " n", " run_id"] : ["", " step", " note", " run_id"];
   return {
     name: captionOf(), head: [first, ...TABLE.keys.flatMap((key) => parts.map((part) => `${key}${part}`))],
     rows: found.map((item) => [item.name, ...cells(item)]),
     comments: found.flatMap((item) => TABLE.keys.map((key) => [item, key, cellOf(item, key)])).filter(([, , one]) => one)
-      .map(([item, key, one]) => `${item.name}: ${key}, ${stepInWords(one, key, TABLE.wanted)}, run ${one.holder}`),
+      .map(([item, key, one]) => `${item.name}: ${key}, ${stepInWords(one)}, run ${one.holder}`),
   };
 }
 
 function cellsOf(found, form) {
   if (form === "latex") return [found ? (found.n === undefined ? found.value : valueInWords(found)) : "–"];
-  if (!found) return STATE.folded ? [NaN, "", NaN, NaN, NaN, NaN, ""] : [NaN, "", ""];
+  if (!found) return STATE.folded ? [NaN, "", "", NaN, NaN, NaN, NaN, NaN, ""] : [NaN, "", "", ""];
   const step = found.lastStep !== undefined && found.lastStep !== found.step ? `${found.step}-${found.lastStep}` : found.step;
-  if (!STATE.folded) return [found.value, step, found.holder];
-  return [found.value, step, found.half ?? NaN, found.lowest ?? found.value, found.highest ?? found.value, found.n ?? 1, found.holder];
+  if (!STATE.folded) return [found.value, step, found.note ?? "", found.holder];
+  return [found.value, step, found.note ?? "", found.low ?? NaN, found.high ?? NaN, found.lowest ?? found.value, found.highest ?? found.value, found.n ?? 1, found.holder];
 }

@@ -140,7 +140,7 @@ def param_importances(table: StudyTable, importances: Sequence[Mapping[str, Impo
         handles = [
             places[0].barh([0], [0], color="tab:blue", label="mattered (p ≤ 0.05)"),
             places[0].barh([0], [0], color="0.85", label="not beyond chance"),
-            *places[0].plot([], [], color="0.2", marker="o", markersize=3, label="estimate, 95 % interval"),
+            *places[0].plot([], [], color="0.2", marker="o", markersize=3, label="estimate, 95 % interval over trials"),
             *places[0].plot([], [], color="tab:red", marker="|", markersize=11, markeredgewidth=2, linestyle="none",
                             label="95th percentile by chance"),
         ]  # fmt: skip

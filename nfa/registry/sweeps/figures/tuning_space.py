@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FEWEST = 8  # trials for an interpolated surface
 APART = 22  # pixels between two trial numbers
+MOST_NUMBERS = 3  # of trials whose points overlap
 
 
 def slices(
@@ -174,19 +175,30 @@ def _front(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
 
 
 def _numbers(area: "Axes", table: StudyTable, front: Sequence[TrialRow]) -> None:
-    """Write each trial's number on the side without better trials; skip numbers that would overlap the previous one."""
+    """Write the trials' numbers on the side without better trials; those of points that overlap stand together."""
     sides = [1 if more else -1 for more in table.maximise[:2]]
-    last = np.full(2, -np.inf)
     area.autoscale_view()  # fixes the scale, so that distances are known
+    for group in _overlapping(area, front):
+        numbers = ", ".join(str(row.number) for row in group[:MOST_NUMBERS])
+        more = f" and {len(group) - MOST_NUMBERS} more" if len(group) > MOST_NUMBERS else ""
+        place = (group[0].values[0], group[0].values[1])
+        area.annotate(
+            numbers + more, place, xytext=(4 * sides[0], 4 * sides[1]), fontsize=8,
+            textcoords="offset points", ha="left" if sides[0] > 0 else "right", va="bottom" if sides[1] > 0 else "top",
+        )  # fmt: skip
+
+
+def _overlapping(area: "Axes", front: Sequence[TrialRow]) -> list[list[TrialRow]]:
+    """Return the trials in groups whose points are too close for a number each."""
+    found: list[list[TrialRow]] = []
+    last = np.full(2, -np.inf)
     for row in front:
         at = area.transData.transform((row.values[0], row.values[1]))
         if np.abs(at - last).max() > APART:
-            area.annotate(
-                str(row.number), (row.values[0], row.values[1]), xytext=(4 * sides[0], 4 * sides[1]), fontsize=8,
-                textcoords="offset points", ha="left" if sides[0] > 0 else "right",
-                va="bottom" if sides[1] > 0 else "top",
-            )  # fmt: skip
+            found.append([])
             last = at
+        found[-1].append(row)
+    return found
 
 
 def _better(area: "Axes", table: StudyTable) -> None:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 WIDE = 4.3
 BANDS = "Lines: means over seeds; bands: from the lowest to the highest seed."
+OVER = "95 % intervals over seeds and held-out questions"
 Differences = Mapping[str, tuple[float, float, float]]  # mean, low and high by label
 
 
@@ -91,5 +92,5 @@ def _differences(axes: "Axes", shades: Mapping[str, Any], steps: Differences, co
     axes.set_yticks(range(len(drawn)), [textwrap.fill(label, 16) for label in drawn], fontsize=8)
     if not drawn:
         say_empty(axes, "an interval needs at least two seeds of a start and of random")
-    axes.set(title="final loss minus random's, 95 % intervals", xlabel="nats per answer token; negative is better")
+    axes.set(title=f"final loss minus random's,\n{OVER}", xlabel="nats per answer token; negative is better")
     axes.set_ylim(max(1, len(drawn)) - 0.5, -0.5)

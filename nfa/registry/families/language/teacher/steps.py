@@ -38,7 +38,12 @@ def describe_step(run: TrackedRun, config: Any, source: UpdateSource, extra: Map
     run.log_params(dataclasses.asdict(config))
     content = {
         **step_config(entrypoint, config, [source.run_id] if source.run else []),
-        "source": {"label": source.label, "checkpoint": source.checkpoint, "circular": source.circular},
+        "source": {
+            "label": source.label,
+            "what": source.what,
+            "checkpoint": source.checkpoint,
+            "circular": source.circular,
+        },
         "base": {"name": source.base_name, "digest": source.base_digest},
         "modules": list(source.shapes),
         **extra,

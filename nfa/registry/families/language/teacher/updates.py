@@ -16,6 +16,7 @@ from nfa.options import Auto
 from nfa.registry import stored_runs, tracking
 from nfa.registry.families.language.adapters import PREFIX
 from nfa.registry.families.language.base.models import find_base, weight_of
+from nfa.registry.families.language.family import LanguageModels
 from nfa.registry.families.language.target_modules import Target, target_modules
 from nfa.registry.families.language.teacher.compression import Update
 from nfa.registry.families.language.teacher.synthesis import teacher_update
@@ -27,9 +28,13 @@ Run = Any  # an MLflow Run; only nfa.registry.tracking knows the class
 
 @dataclass(frozen=True)
 class UpdateSource:
-    """Updates ΔW [o i] by module, each computed when it is read. `columns` counts the columns of B if ΔW = B A."""
+    """Updates ΔW [o i] by module, each computed when it is read. `columns` counts the columns of B if ΔW = B A.
+
+    `label` names the run or model that they come from; `what` says what was trained on what, for titles of figures.
+    """
 
     label: str
+    what: str
     base_name: str
     base_digest: str
     shapes: Mapping[str, Shape]
@@ -39,12 +44,6 @@ class UpdateSource:
     columns: int | None = None
     adapter_rank: int | None = None
     circular: bool = False
-
-    @property
-    def what(self) -> str:
-        """The updates with their base model, without its folder, for titles of figures."""
-        base = self.base_name.rstrip("/").rpartition("/")[2]
-        return f"update of {base} by {self.label}" if base else self.label
 
     @property
     def run_id(self) -> str:
@@ -104,7 +103,9 @@ def updates_between(teacher: str, base_model: str, targets: Sequence[str]) -> Up
     def read(module: str) -> Tensor:
         return _oriented(weight_of(tuned, f"{module}.weight") - weight_of(base, f"{module}.weight"), modules[module])
 
-    return UpdateSource(tuned.name, base.name, base.digest, {name: one.shape for name, one in modules.items()}, read)
+    shapes = {name: one.shape for name, one in modules.items()}
+    what = f"{_last(tuned.name)} without {_last(base.name)}"
+    return UpdateSource(tuned.name, what, base.name, base.digest, shapes, read)
 
 
 # ---- which run
@@ -160,6 +161,7 @@ def _of_adapter(run: Run, config: Any, checkpoint: int | Auto) -> UpdateSource:
 
     return UpdateSource(
         _label(run, number),
+        _trained_on(config, number),
         config["base"]["name"],
         config["base"]["digest"],
         {module: shapes[module] for module in config["modules"]},
@@ -187,7 +189,8 @@ def _of_full(run: Run, config: Any, checkpoint: int | Auto, base_model: str) -> 
         return _oriented(weight.float() - weight_of(base, f"{module}.weight"), modules[module])
 
     shapes = {name: modules[name].shape for name in config["modules"]}
-    return UpdateSource(_label(run, number), base.name, base.digest, shapes, read, run=run, checkpoint=number)
+    label, what = _label(run, number), _trained_on(config, number)
+    return UpdateSource(label, what, base.name, base.digest, shapes, read, run=run, checkpoint=number)
 
 
 def _of_synthesis(run: Run) -> UpdateSource:
@@ -207,6 +210,7 @@ def _of_synthesis(run: Run) -> UpdateSource:
     noiseless = not any(modules.values())
     return UpdateSource(
         f"{run.info.run_name} ({run.info.run_id[:12]})",
+        f"teacher made from {config['source'].get('what') or _last(stated['base_name'])}",
         stated["base_name"],
         stated["base_digest"],
         shapes,
@@ -219,6 +223,15 @@ def _of_synthesis(run: Run) -> UpdateSource:
 
 def _label(run: Run, number: int) -> str:
     return f"{run.info.run_name} ({run.info.run_id[:12]}), step {number}"
+
+
+def _trained_on(config: Mapping[str, Any], number: int) -> str:
+    return f"{LanguageModels().title(config)}, step {number}"
+
+
+def _last(name: str) -> str:
+    """Return the name of a model without its folder."""
+    return name.rstrip("/").rpartition("/")[2]
 
 
 # ---- weights
