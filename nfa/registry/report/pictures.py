@@ -39,7 +39,7 @@ class Found:
 
     def entry(self, inlined: Mapping[str, str], comparing: Mapping[int, Any]) -> PictureSeries:
         """Return the data of the page; `inlined` holds data addresses by the address of the artifact."""
-        addresses = [tracking.picture_address(self.holder, path) for path in self.paths.values()]
+        addresses = [tracking.artifact_address(self.holder, path) for path in self.paths.values()]
         entry: PictureSeries = {
             "run": self.place,
             "name": self.name,
@@ -145,7 +145,7 @@ def _inlined(found: Sequence[Found]) -> tuple[dict[str, str], list[str]]:
         best[place], data = _copy(picture, best[place], share=room // (len(wanted) - number))
         if len(data) > room:
             break
-        inlined[tracking.picture_address(holder, path)] = data
+        inlined[tracking.artifact_address(holder, path)] = data
         room -= len(data)
     return inlined, unread
 

@@ -54,7 +54,8 @@ def report(config: ReportConfig) -> None:
         _link(run, reported)
     if folder:
         tracking.copy_artifacts(run.run_id, folder, {PAGE: PAGE})
-    stage("done", f"{folder / PAGE}" if folder else run.link)
+    stage("open", str(folder / PAGE) if folder else tracking.artifact_address(run.info, PAGE))
+    stage("done", run.link)
 
 
 def _opened(config: ReportConfig, reported: Reported) -> TrackedRun:

@@ -45,8 +45,8 @@ from nfa.registry.tracking.naming_runs import named_runs as named_runs
 from nfa.registry.tracking.naming_runs import sources_of as sources_of
 from nfa.registry.tracking.notes import link_report as link_report
 from nfa.registry.tracking.notes import put_note as put_note
+from nfa.registry.tracking.pictures import artifact_address as artifact_address
 from nfa.registry.tracking.pictures import opened as opened
-from nfa.registry.tracking.pictures import picture_address as picture_address
 from nfa.registry.tracking.pictures import picture_paths as picture_paths
 from nfa.registry.tracking.pictures import preview as preview
 from nfa.registry.tracking.pictures import save_picture as save_picture

@@ -53,8 +53,8 @@ def picture_paths(run: Run) -> list[str]:
     return sorted(path for path in paths if path.endswith(".png") and path != artifacts.PREVIEW)
 
 
-def picture_address(run: Run, path: str) -> str:
-    """Return where a browser finds a picture: at the tracking server, or else in its file; without a password."""
+def artifact_address(run: Run, path: str) -> str:
+    """Return where a browser finds an artifact: at the tracking server, or else in its file; without a password."""
     server = urlsplit(store_address())
     if server.scheme in ("http", "https"):
         asked = urlencode({"path": path, "run_uuid": run.info.run_id}, quote_via=quote)
