@@ -6,58 +6,19 @@ from functools import partial
 from typing import Any
 
 import torch
-import torch.nn as nn
-import torch.nn.functional as F
 from torch import Tensor
 
+from benchmarks.networks import CASES, losses
 from benchmarks.record import store
 from nfa.maths.gradient_sketch import cosine_error
 from nfa.maths.gram import cosines
-from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.measures.gradient_gram import SHIFTS, GradientGram, choose_parameters
+from nfa.measures.gradient_store import GradientStore
 from nfa.measures.sketch_sizes import choose_sketches
 from nfa.observe.example_gradients import BatchGradients
 from nfa.workloads.probe import Probe
 
-WORDS, POSITIONS, FEATURES, BLOCKS, HEADS, EXAMPLES = 256, 128, 128, 4, 4, 128
-
-
-class Block(nn.Module):
-    """Causal attention and two linear layers, each after a norm and around a residual."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        d = FEATURES
-        self.norms = nn.ModuleList([nn.LayerNorm(d), nn.LayerNorm(d)])
-        self.qkv, self.out, self.up, self.down = (
-            nn.Linear(i, o) for i, o in ((d, 3 * d), (d, d), (d, 4 * d), (4 * d, d))
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        n, t, d = x.shape
-        q, k, v = self.qkv(self.norms[0](x)).view(n, t, 3, HEADS, d // HEADS).permute(2, 0, 3, 1, 4)
-        mixed = F.scaled_dot_product_attention(q, k, v, is_causal=True).transpose(1, 2).reshape(n, t, d)
-        x = x + self.out(mixed)
-        fed: Tensor = x + self.down(F.gelu(self.up(self.norms[1](x))))
-        return fed
-
-
-class GPT(nn.Module):
-    """Four blocks with learned positions."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.words, self.places = nn.Embedding(WORDS, FEATURES), nn.Embedding(POSITIONS, FEATURES)
-        self.blocks, self.norm = nn.Sequential(*(Block() for _ in range(BLOCKS))), nn.LayerNorm(FEATURES)
-        self.head = nn.Linear(FEATURES, WORDS, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.head(self.norm(self.blocks(self.words(x) + self.places(torch.arange(POSITIONS)))))
-        return logits
-
-
-def loss(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy over the positions of an example."""
-    return F.cross_entropy(outputs.transpose(1, 2), targets, reduction="none").mean(dim=1)
+CASE, EXAMPLES = "GPT, d = 128", 128
 
 
 def seconds(work: Callable[[], Any], rounds: int = 3) -> float:
@@ -72,16 +33,15 @@ def seconds(work: Callable[[], Any], rounds: int = 3) -> float:
 
 def multiplied(gram: GradientGram, made: BatchGradients) -> Tensor:
     """K of gradients as a pass returns them."""
-    stored = gram.stored(made)
-    return gram.block(stored, stored)
+    held = GradientStore(EXAMPLES, EXAMPLES, gram.sketches)
+    held.put(slice(0, EXAMPLES), made)
+    return held.gram(SHIFTS if gram.sketches else 0)
 
 
 def measured() -> dict[str, Any]:
-    """Times and errors at 128 examples of random words."""
-    torch.manual_seed(0)
-    model, words = GPT().eval(), torch.randint(WORDS, (EXAMPLES, POSITIONS + 1))
-    present = torch.ones(EXAMPLES, POSITIONS, dtype=torch.bool)
-    probe = Probe(model, loss, words[:, :-1], words[:, 1:], present=present)
+    """Times and errors at 128 examples of random bytes."""
+    model, examples = CASES[CASE].build(EXAMPLES)
+    probe = Probe(model, losses, *examples)
     exact, sketch = (GradientGram(probe, range(EXAMPLES), choose_parameters(probe, model)) for _ in range(2))
     expected = exact(model)
     tight = GradientGram(probe, range(EXAMPLES), exact.parameters, budget=2**20)  # so that auto chooses a sketch
