@@ -144,7 +144,16 @@ def _grouped(
 
 
 def patches(image: Float[Tensor, "n c ..."], kernel: tuple[int, ...], stride: Any, dilation: Any) -> Tensor:
-    """Return patches [n, s, c·k], channels before kernel offsets; one dimension is treated as two with a height of 1.
+    """Return what is under a kernel at each of its positions; one dimension is treated as two with a height of 1.
+
+    Args:
+        image: The images, padded [n, c, …].
+        kernel: The size of the kernel.
+        stride: The step between positions, for each dimension.
+        dilation: The step between entries of the kernel, for each dimension.
+
+    Returns:
+        The patches [n, s, c·k], channels before kernel offsets.
     """
     if prod(kernel) == 1:
         for dim, step in enumerate(stride):

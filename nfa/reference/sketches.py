@@ -20,7 +20,8 @@ def sketched_gram(
         The Gram matrix of the sketches [n, n].
 
     Example:
-        >>> sketched_gram([torch.tensor([[[1.0, 2.0]]])], [("columns", torch.tensor([[1.0, 1.0], [1.0, -1.0]]))])
+        >>> vectors = torch.tensor([[1.0, 1.0], [1.0, -1.0]])
+        >>> sketched_gram([torch.tensor([[[1.0, 2.0]]])], [("columns", vectors)]).round(decimals=9)
         tensor([[5.]], dtype=torch.float64)
     """
     n = len(gradients[0])
