@@ -18,7 +18,7 @@ from torch import Tensor
 from benchmarks.baselines import gram_vmap_grad
 from benchmarks.gram_floor import floor_seconds
 from benchmarks.networks import CASES, Case, Examples, losses
-from benchmarks.record import peak_above_now, ratio, store
+from benchmarks.record import in_turn, peak_above_now, ratio, store
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.workloads.probe import Probe
 
@@ -97,17 +97,6 @@ def cpu_seconds(work: Callable[[], Any]) -> float:
     return time.process_time() - start
 
 
-def in_turn(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each way, run A B C A B C …, after one call of each."""
-    for work in ways.values():
-        work()
-    found: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):
-        for name, work in ways.items():
-            found[name].append(cpu_seconds(work))
-    return found
-
-
 def usable(case: str, n: int) -> dict[str, Callable[[], Tensor]]:
     """The ways that can do it; Opacus has no rule for parameters outside layers, such as a class token."""
     found = {}
@@ -125,7 +114,7 @@ def usable(case: str, n: int) -> dict[str, Callable[[], Tensor]]:
 def measured(case: str, n: int, rounds: int = ROUNDS) -> dict[str, Any]:
     """CPU seconds and ratios of one case."""
     ways = usable(case, n)
-    timed = in_turn(ways, rounds)
+    timed = in_turn(ways, rounds=rounds, clock=time.process_time)
     label = f"{case}, {n} examples"
     found: dict[str, Any] = {f"{label}: CPU s": round(min(timed["this"]), 3)}
     for other in WAYS:

@@ -3,13 +3,12 @@
 import functools
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 
-from benchmarks.record import ratio, store
+from benchmarks.record import in_turn, ratio, store
 from nfa.maths.standard_errors import Sampling
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.passes import BATCH_SIZE, site_weights
@@ -59,18 +58,6 @@ def study(measured: SiteMatrices, relations: Sequence[str], *, levels: bool, err
     alignment(measured, relations, AlignmentOptions(chance=levels), {}, SAMPLING if errors else None)
 
 
-def processor_seconds(ways: Mapping[str, Callable[[], Any]], rounds: int = 3) -> dict[str, list[float]]:
-    """Processor time of each way on one thread, run A B A B …, so that other programs have little influence."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
-            start = time.process_time()
-            run()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return seconds
-
-
 def relations_compared(network: Network, name: str) -> dict[str, str | float]:
     """The time of a study of all relations against that of the default ones."""
     found: dict[str, str | float] = {}
@@ -79,7 +66,7 @@ def relations_compared(network: Network, name: str) -> dict[str, str | float]:
         for relations in (DEFAULT, OF_ANY_MODEL):
             measured = network.measure(relations, levels=beside, errors=beside)
             ways[str(len(relations))] = functools.partial(study, measured, relations, levels=beside, errors=beside)
-        default, everything = processor_seconds(ways).values()
+        default, everything = in_turn(ways, rounds=3, clock=time.process_time).values()
         words = f"{name}, {'with' if beside else 'without'} levels and errors"
         found[f"{words}: default relations, s"] = float(f"{statistics.median(default):.3g}")
         found[f"{words}: all relations, times the default"] = round(ratio(everything, default), 2)
@@ -89,9 +76,8 @@ def relations_compared(network: Network, name: str) -> dict[str, str | float]:
 def additions(network: Network, name: str) -> dict[str, str | float]:
     """What levels and errors add to an analysis of the default relations."""
     kinds = {"plain": (False, False), "levels": (True, False), "levels and errors": (True, True)}
-    seconds = processor_seconds(
-        {kind: functools.partial(network.analysis, DEFAULT, levels=a, errors=b) for kind, (a, b) in kinds.items()}
-    )
+    ways = {kind: functools.partial(network.analysis, DEFAULT, levels=a, errors=b) for kind, (a, b) in kinds.items()}
+    seconds = in_turn(ways, rounds=3, clock=time.process_time)
     found: dict[str, str | float] = {f"{name}, analysis without both, s": round(statistics.median(seconds["plain"]), 2)}
     for kind in ("levels", "levels and errors"):
         share = 1 - 1 / ratio(seconds[kind], seconds["plain"])

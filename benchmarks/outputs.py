@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.agop import simulated_workload
-from benchmarks.record import peak_above_now, ratio, store
+from benchmarks.record import in_turn, peak_above_now, ratio, store
 from nfa.maths import accumulate
 from nfa.maths.standard_errors import mean_of
 from nfa.measures.outer_sums import OuterSum
@@ -78,18 +78,6 @@ def pass_over(
     return lambda: measures(model, workload.batches("train", batch_size=BATCH_SIZE))
 
 
-def in_turn(ways: Mapping[str, Callable[[], Any]], rounds: int) -> dict[str, list[float]]:
-    """CPU seconds of each way, run A B A B … after one turn that does not count."""
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for turn in range(rounds + 1):
-        for name, run in ways.items():
-            start = time.process_time()
-            run()
-            if turn:
-                seconds[name].append(time.process_time() - start)
-    return seconds
-
-
 def agop(workload: Workload, rounds: int) -> dict[str, Any]:
     """AGOP of all sites but the readout, through its rows and as before."""
     through, each = (pass_over(workload, ["agop"], last=False, through=way) for way in (True, False))
@@ -99,7 +87,7 @@ def agop(workload: Workload, rounds: int) -> dict[str, Any]:
             return each()
 
     exact = pass_over(workload, ["agop"], last=False, through=False, precision="float64")()
-    seconds = in_turn({"before": before, "through": through}, rounds)
+    seconds = in_turn({"before": before, "through": through}, rounds=rounds, clock=time.process_time)
     return {
         "one output after another, by strips, s": round(min(seconds["before"]), 3),
         "through the readout, by triangles, s": round(min(seconds["through"]), 3),
@@ -135,8 +123,8 @@ def output_side(workload: Workload, rounds: int) -> dict[str, Any]:
         with formed():
             return by_rows()
 
-    seconds, found = in_turn({"formed": without_rows, "rows": by_rows}, rounds), by_rows()
-    expected = without_rows()
+    seconds = in_turn({"formed": without_rows, "rows": by_rows}, rounds=rounds, clock=time.process_time)
+    found, expected = by_rows(), without_rows()
     return {
         "matrices formed, s": round(min(seconds["formed"]), 3),
         "rows, s": round(min(seconds["rows"]), 3),

@@ -2,6 +2,7 @@
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,8 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.levels import processor_seconds
-from benchmarks.record import ratio, store
+from benchmarks.record import in_turn, ratio, store
 from nfa.figures.gradient_pictures import DrawnDirections, gradient_map, gradient_similarities, map_reach
 from nfa.maths.embedding import fitting_perplexity, principal, tsne
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
@@ -133,15 +133,15 @@ def times(dataset: str, run: list[Checkpoint], maps: list[np.ndarray], folder: P
     """CPU seconds of the last checkpoint, anew and continued, before and now."""
     last = run[-1]
     shown = DrawnDirections(last.cosines, maps[-1], last.norms, last.norms, last.classes)
-    shares: dict[str, dict[str, list[float]]] = {
-        "map anew": processor_seconds({way: partial(make, last.cosines, None) for way, make in MAPS.items()}),
-        "map that continues": processor_seconds(
-            {way: partial(make, last.cosines, maps[-2]) for way, make in MAPS.items()}
-        ),
-        "two pictures": processor_seconds(
-            {"before": partial(pictures_before, shown, folder), "now": partial(pictures_now, shown, folder)}
-        ),
+    ways: dict[str, dict[str, Callable[[], object]]] = {
+        "map anew": {way: partial(make, last.cosines, None) for way, make in MAPS.items()},
+        "map that continues": {way: partial(make, last.cosines, maps[-2]) for way, make in MAPS.items()},
+        "two pictures": {
+            "before": partial(pictures_before, shown, folder),
+            "now": partial(pictures_now, shown, folder),
+        },
     }
+    shares = {share: in_turn(of, rounds=3, clock=time.process_time) for share, of in ways.items()}
     found: dict[str, object] = {}
     for share, seconds in shares.items():
         for way in MAPS:
