@@ -34,7 +34,9 @@ def seconds(work: Callable[[], Any], rounds: int = 3) -> float:
 def multiplied(gram: GradientGram, made: BatchGradients) -> Tensor:
     """K of gradients as a pass returns them."""
     held = GradientStore(EXAMPLES, EXAMPLES, gram.sketches)
-    held.put(slice(0, EXAMPLES), made)
+    for region, parts in made.parts.items():
+        held.put(slice(0, EXAMPLES), region, parts)
+    held.end(slice(0, EXAMPLES), made.scale)
     return held.gram(SHIFTS if gram.sketches else 0)
 
 

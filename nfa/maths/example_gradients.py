@@ -1,13 +1,16 @@
 """Per-example gradients of one parameter, stored as factors where these are smaller."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+
+COLUMNS = 2**16  # entries that are multiplied at a time; float32 would lose digits in products over more
+Room = Callable[[Tensor, int], Tensor]  # memory like a tensor for n examples and so many entries, used again and again
 
 
 class Piece(NamedTuple):
@@ -66,6 +69,20 @@ class Part(ABC):
         for out, entries in pieces:
             out.copy_(values[:, entries])
 
+    def blocks(self, room: Room) -> Iterator[Float[Tensor, "n c"]]:  # noqa: ARG002 - what exists needs no room
+        """Yield the gradients, at most `COLUMNS` entries of each example at a time, or one row of more.
+
+        Args:
+            room: Memory for a block, which the next one overwrites.
+        """
+        values = self.dense().values
+        yield from (values[:, entries] for entries in self.column_blocks())
+
+    def column_blocks(self) -> list[slice]:
+        """Divide the entries into blocks of whole rows, with at most `COLUMNS` entries unless a row has more."""
+        most = max(1, COLUMNS // self.row) * self.row
+        return [slice(start, min(start + most, self.entries)) for start in range(0, self.entries, most)]
+
     @property
     def tensors(self) -> list[Tensor]:
         """The tensors that have a row for each example."""
@@ -119,14 +136,27 @@ class GradientFactors(Part):
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Write the gradients into pieces of a table; whole rows of γ without a copy."""
-        q = self.right.shape[3]
-        if self.left.shape[2] > 1 or any((end or 0) % q for _, part in pieces for end in (part.start, part.stop)):
+        if self.left.shape[2] > 1 or any(end % self.row for _, at in pieces for end in (at.start, at.stop)):
             super().write(pieces)
             return
-        left, right = self.left[:, :, 0].transpose(1, 2), self.right[:, :, 0]
-        for out, entries in pieces:
-            rows = slice(entries.start // q, entries.stop // q)
-            torch.bmm(left[:, rows], right, out=out.view(len(out), -1, q))
+        for piece in pieces:
+            self._write(piece)
+
+    def _write(self, piece: Piece) -> None:
+        """Write whole rows of γ, of factors in one group."""
+        rows = slice(piece.entries.start // self.row, piece.entries.stop // self.row)
+        out = piece.out.view(len(self), -1, self.row)
+        torch.bmm(self.left[:, :, 0].transpose(1, 2)[:, rows], self.right[:, :, 0], out=out)
+
+    def blocks(self, room: Room) -> Iterator[Float[Tensor, "n c"]]:
+        """Yield the gradients, some rows of γ at a time."""
+        if self.left.shape[2] > 1:
+            yield from super().blocks(room)
+            return
+        for entries in self.column_blocks():
+            piece = Piece(room(self.right, entries.stop - entries.start), entries)
+            self._write(piece)
+            yield piece.out
 
     def largest(self) -> Float[Tensor, " n"]:
         """Return an upper bound on the entries of δ_s h_sᵀ for each example."""

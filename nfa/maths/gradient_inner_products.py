@@ -78,7 +78,7 @@ def _same_rows(a: Rows, b: Rows) -> Tensor:
     for some in used.split(size):
         tables = []
         for side in (a, b):
-            place = torch.searchsorted(some, side.index).clamp(max=len(some) - 1)
+            place = torch.searchsorted(some, side.index.contiguous()).clamp(max=len(some) - 1)
             held = (some[place] == side.index).unsqueeze(2)
             tables.append(scattered(place, torch.where(held, side.values, 0), len(some)))
         total += tables[0] @ tables[1].T

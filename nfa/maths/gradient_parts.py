@@ -50,3 +50,15 @@ def joined(parts: Sequence[Part]) -> list[Part]:
         index, values = (torch.cat(sides, dim=1) for sides in zip(*((r.index, r.values) for r in rows), strict=True))
         found.append(Rows(index, values, rows[0].rows))
     return [*found, Dense(torch.stack(dense).sum(dim=0))] if dense else found
+
+
+def summed(parts: Sequence[Part]) -> Part:
+    """Return the sum of some parts as one part.
+
+    Args:
+        parts: At least one part.
+
+    Returns:
+        The only part as it is, or the sum written out.
+    """
+    return parts[0] if len(parts) == 1 else Dense(torch.stack([part.dense().values for part in parts]).sum(dim=0))

@@ -1,6 +1,6 @@
-"""Per-example gradients that are written out: a row for each example, in tables that many parameters share."""
+"""Per-example gradients that are written out: a row for each example, in a table for each parameter."""
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,9 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.accumulate import add_gram, symmetric
-from nfa.maths.example_gradients import Part, Piece
+from nfa.maths.example_gradients import COLUMNS, Part, Piece
+from nfa.maths.gradient_parts import summed
 
-COLUMNS = 2**16  # of one table; float32 would lose digits in products over more
+NARROW = 2**12  # columns of a table that parameters of at most so many entries share
 SIDE = 48  # of a Gram matrix, up to which one triangle costs as much as all products
 
 
@@ -28,51 +29,97 @@ class GradientTables:
     Args:
         examples: The number of examples n.
         like: Other tables, whose columns these have too, so that both can be multiplied.
-        used: Tables that are no longer needed, which are taken where they fit: new memory costs as much as writing it.
+        used: Memory that is no longer needed, which is taken where it fits: new memory costs as much as writing it.
+        at_once: Whether gradients are multiplied when they are written, and not kept: all examples come together, and
+            there are no others.
     """
 
-    def __init__(self, examples: int, like: "GradientTables | None" = None, used: Sequence[Tensor] = ()) -> None:
-        self.examples, self._used = examples, [*used]
-        self.tables: list[Tensor] = [self._table(of, of.shape[1]) for of in (like.tables if like else ())]
+    def __init__(
+        self,
+        examples: int,
+        like: "GradientTables | None" = None,
+        used: Sequence[Tensor] = (),
+        *,
+        at_once: bool = False,
+    ) -> None:
+        self.examples, self.at_once, self._used = examples, at_once, [*used]
+        self.tables: list[Tensor] = []
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
+        for of in like.tables if like else ():
+            self._add_table(of, of.shape[1])
+        self._shared: int = like._shared if like else 0  # the table that narrow parameters share, and its free columns
+        self._free: int = like._free if like else 0
+        self._written: set[Hashable] = set()
+        self._scratch: list[Tensor] = []
+        self._total = torch.zeros(examples, examples, dtype=torch.float64)
 
-    def write(self, rows: slice, gradients: Mapping[Hashable, Sequence[Part]]) -> None:
+    @property
+    def memory(self) -> list[Tensor]:
+        """What other tables may use when these are no longer needed."""
+        return [*self.tables, *self._scratch]
+
+    def write(self, rows: slice, key: Hashable, parts: Sequence[Part]) -> None:
         """Write the gradients of some examples.
 
         Args:
             rows: The examples.
-            gradients: The summands of the gradients by parameter.
+            key: The parameter.
+            parts: The summands of its gradients.
         """
-        self._add_columns({key: parts for key, parts in gradients.items() if key not in self.places}, rows.start)
-        for key, places in self.places.items():
-            pieces = [Piece(self.tables[table][rows, columns], entries) for table, columns, entries in places]
-            _write(gradients.get(key, ()), pieces)
+        part = summed(parts)
+        if self.at_once and part.entries > NARROW:
+            for block in part.blocks(self._room):
+                self._total += _gram(block)
+            return
+        if key not in self.places:
+            self._add_columns(rows, key, part)
+        self._written.add(key)
+        part.write([Piece(self.tables[table][rows, columns], entries) for table, columns, entries in self.places[key]])
 
-    def _add_columns(self, gradients: Mapping[Hashable, Sequence[Part]], before: int) -> None:
-        """Make tables of at most `COLUMNS` columns for further parameters, whose gradients were 0 before that row."""
-        widths: list[int] = []
-        for key, (part, *_) in gradients.items():
-            most = max(1, COLUMNS // part.row) * part.row
-            self.places[key] = []
-            for start in range(0, part.entries, most):
-                entries = slice(start, min(start + most, part.entries))
-                width = entries.stop - entries.start
-                if not widths or widths[-1] + width > COLUMNS:
-                    widths.append(0)
-                columns = slice(widths[-1], widths[-1] + width)
-                widths[-1] = columns.stop
-                self.places[key].append(Place(len(self.tables) + len(widths) - 1, columns, entries))
-        like = [parts[0].tensors[-1] for parts in gradients.values()][:1]
-        for width in widths:
-            self.tables.append(self._table(like[0], width))
-            self.tables[-1][:before] = 0
+    def end(self, rows: slice) -> None:
+        """Say that all gradients of some examples are written; those of other parameters are 0."""
+        for key in self.places.keys() - self._written:
+            for table, columns, _ in self.places[key]:
+                self.tables[table][rows, columns] = 0
+        self._written.clear()
 
-    def _table(self, like: Tensor, width: int) -> Tensor:
-        """Return a table with any content."""
+    def _add_columns(self, rows: slice, key: Hashable, part: Part) -> None:
+        """Make room for a further parameter, whose gradients were 0 before these rows."""
+        like = part.tensors[-1]
+        if part.entries <= NARROW:
+            if part.entries > self._free:
+                self._shared, self._free = len(self.tables), NARROW
+                self._add_table(like, NARROW)
+            start = NARROW - self._free
+            self._free -= part.entries
+            self.places[key] = [Place(self._shared, slice(start, start + part.entries), slice(0, part.entries))]
+            return
+        self.places[key] = []
+        for entries in part.column_blocks():
+            width = entries.stop - entries.start
+            self.places[key].append(Place(len(self.tables), slice(0, width), entries))
+            self._add_table(like, width)
+            self.tables[-1][: rows.start] = 0
+
+    def _add_table(self, like: Tensor, width: int) -> None:
+        """Add a table with any content, or with zeros if it is one that may have unused columns."""
+        self.tables.append(self._new(like, self.examples, width))
+        if width == NARROW:
+            self.tables[-1].zero_()
+
+    def _room(self, like: Tensor, columns: int) -> Float[Tensor, "n c"]:
+        """Return a table with any content, whose memory is used again and again."""
+        size = self.examples * columns
+        if not self._scratch or self._scratch[0].numel() < size:
+            self._scratch = [self._new(like, max(size, self.examples * COLUMNS))]
+        return self._scratch[0][:size].view(self.examples, columns)
+
+    def _new(self, like: Tensor, *shape: int) -> Tensor:
+        """Return a tensor with any content."""
         for place, one in enumerate(self._used):
-            if one.shape == (self.examples, width) and (one.dtype, one.device) == (like.dtype, like.device):
+            if one.shape == shape and (one.dtype, one.device) == (like.dtype, like.device):
                 return self._used.pop(place)
-        return like.new_empty(self.examples, width)
+        return like.new_empty(shape)
 
     def products(self, other: "GradientTables") -> Float[Tensor, "n m"]:
         """Return the inner products with the gradients in other tables, in float64.
@@ -94,22 +141,13 @@ class GradientTables:
         Returns:
             The Gram matrix [n, n].
         """
-        total = torch.zeros(self.examples, self.examples, dtype=torch.float64)
-        for table in self.tables:
-            products = table.new_zeros(self.examples, self.examples)
-            add_gram(products, table.T, least=SIDE)
-            total += symmetric(products).double().cpu()
-        return total
+        return torch.stack([self._total, *map(_gram, self.tables)]).sum(dim=0)
 
 
-def _write(parts: Sequence[Part], pieces: Sequence[Piece]) -> None:
-    """Write the sum of some parts."""
-    for out, _ in pieces if not parts else ():
-        out.zero_()
-    for index, part in enumerate(parts):
-        if not index:
-            part.write(pieces)
-            continue
-        values = part.dense().values
-        for out, entries in pieces:
-            out += values[:, entries]
+def _gram(table: Float[Tensor, "n c"]) -> Float[Tensor, "n n"]:
+    """Return the inner products of the rows in float64."""
+    if len(table) <= SIDE:
+        return (table @ table.T).double().cpu()
+    products = table.new_zeros(len(table), len(table))
+    add_gram(products, table.T, least=SIDE)
+    return symmetric(products).double().cpu()

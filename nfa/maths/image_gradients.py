@@ -1,7 +1,7 @@
 """Per-example gradients of a convolution's kernels, kept as images until they are needed."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, largest, powers_of_two, weighted
+from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, Room, largest, powers_of_two, weighted
 
 SMALL = 2**18  # entries of a kernel, up to which oneDNN's gradient of grouped kernels is faster than patches
 AT_ONCE = 2**19  # entries of gradients that are made before they are written into a table
@@ -84,18 +84,29 @@ class ImageFactors(Part):
 
     def dense(self) -> Dense:
         """Return the gradients themselves."""
-        if prod(self.shape) > SMALL:
+        if self.entries > SMALL:
             return self.factors().dense()
         return Dense(_grouped(self.delta, self.image, self.shape, self.geometry))
 
     def write(self, pieces: Sequence[Piece]) -> None:
         """Write the gradients into pieces of a table."""
-        if prod(self.shape) > SMALL:
+        if self.entries > SMALL:
             self.factors().write(pieces)
             return
         size = max(1, AT_ONCE // self.entries)
         for part in (slice(start, start + size) for start in range(0, len(self), size)):
             self.of(part).dense().write([Piece(out[part], entries) for out, entries in pieces])
+
+    def blocks(self, room: Room) -> Iterator[Float[Tensor, "n c"]]:
+        """Yield the gradients, some entries at a time."""
+        if self.entries > SMALL:
+            yield from self.factors().blocks(room)
+            return
+        flat, n = room(self.image, self.entries).view(-1), len(self)
+        blocks = self.column_blocks()
+        pieces = [Piece(flat[n * of.start : n * of.stop].view(n, of.stop - of.start), of) for of in blocks]
+        self.write(pieces)
+        yield from (piece.out for piece in pieces)
 
     def factors(self) -> GradientFactors:
         """Return the gradients as sums of outer products of δ and patches."""

@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -111,13 +112,14 @@ class GradientGram:
         groups = [slice(start, min(start + group, n)) for start in range(0, n, group)]
         passes, in_range = iter(self._passes(groups, size, progress)), True
         for held in groups:
-            store = self._stored(self._store(held), held, size, gradients, passes)
+            store = self._stored(self._store(held, size), held, size, gradients, passes)
             found[:, held, held] = store.gram(shifts)
             for rows in _parts(slice(held.stop, n), size):
-                block = store.with_other(self._stored(self._store(rows, store), rows, size, gradients, passes), shifts)
+                other = self._stored(self._store(rows, size, store), rows, size, gradients, passes)
+                block = store.with_other(other, shifts)
                 found[:, held, rows], found[:, rows, held] = block, block.mT
             self._add_work(pairs=store.pairs, products=store.products)
-            self._used, in_range = store.tables.tables, in_range and store.in_range
+            self._used, in_range = store.tables.memory, in_range and store.in_range
         next(passes, None)
         return found, in_range
 
@@ -138,9 +140,10 @@ class GradientGram:
         """Return some of the examples as one batch."""
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
-    def _store(self, rows: slice, like: GradientStore | None = None) -> GradientStore:
-        used = [] if like else self._used
-        return GradientStore(rows.stop - rows.start, self.examples, self.sketches, like, used)
+    def _store(self, rows: slice, size: int, like: GradientStore | None = None) -> GradientStore:
+        examples, used = rows.stop - rows.start, [] if like else self._used
+        at_once = examples == len(self.ids) <= size
+        return GradientStore(examples, self.examples, self.sketches, like, used, at_once=at_once)
 
     def _groups(self) -> int:
         """Return the number of shifts; there are fewer where they would take more memory than gradients."""
@@ -151,7 +154,7 @@ class GradientGram:
         passing, held = self._bytes.get(len(self.sketches)) or self._measured(gradients)
         size = min(self.most, max(LEAST, AT_ONCE // passing), max(1, self.budget // (2 * passing)))
         fitting = max(2, self.budget // held)
-        if fitting >= len(self.ids):
+        if len(self.ids) <= max(size, fitting):
             return size, len(self.ids)
         size = max(1, min(size, fitting // 8))  # seven batches are held while the others pass
         return size, (fitting // size - 1) * size
@@ -171,8 +174,9 @@ class GradientGram:
         """Fill a store with the gradients of some examples."""
         for rows in _parts(examples, size):
             next(passes)
-            made = gradients(self.batch_of(self.ids[rows]))
-            store.put(slice(rows.start - examples.start, rows.stop - examples.start), made)
+            places = slice(rows.start - examples.start, rows.stop - examples.start)
+            scale = gradients.hand_over(self.batch_of(self.ids[rows]), partial(store.put, places))
+            store.end(places, scale)
             self._add_work(passes=1, examples=rows.stop - rows.start)
         return store
 

@@ -27,7 +27,9 @@ class GradientStore:
         of: The number of examples of the whole Gram matrix, on which the choice depends.
         sketches: The parameters whose gradients are sketched, and how.
         like: A store of other examples, whose choices this one follows, so that both can be multiplied.
-        used: Tables of an earlier store, which are used again.
+        used: Memory of an earlier store, which is used again.
+        at_once: Whether one batch brings all examples, and there are no others: gradients are then multiplied when they
+            come, and not kept.
 
     Attributes:
         pairs: The pairs of examples whose factors have been multiplied.
@@ -42,37 +44,63 @@ class GradientStore:
         sketches: Sketches,
         like: "GradientStore | None" = None,
         used: Sequence[Tensor] = (),
+        *,
+        at_once: bool = False,
     ) -> None:
         self.of, self.sketches = of, sketches
-        self.tables: GradientTables = GradientTables(examples, like.tables if like else None, used)
+        self.tables: GradientTables = GradientTables(examples, like.tables if like else None, used, at_once=at_once)
         self.scale = torch.ones(examples, dtype=torch.float64)
         self.pairs = self.products = 0
         self.in_range = True
         self._in_pairs: set[Region] = like._in_pairs if like else set()
         self._kept: list[tuple[slice, Parts]] = []
+        self._batch: dict[Region, Sequence[Part]] = {}  # what is to be kept of the batch that comes in
+        self._total = torch.zeros(examples, examples, dtype=torch.float64)  # of factors that are not kept
         self._sketched: dict[Region, Tensor] = {}
 
-    def put(self, rows: slice, gradients: BatchGradients) -> None:
-        """Add the gradients of a batch.
+    def put(self, rows: slice, key: Region, parts: Sequence[Part]) -> None:
+        """Add the gradients of one parameter.
+
+        Args:
+            rows: The places of a batch among the examples.
+            key: The parameter.
+            parts: The summands of its gradients.
+        """
+        if key in self.sketches:
+            values = self.sketches[key](parts).values
+            self._sketched.setdefault(key, values.new_zeros(len(self.scale), values.shape[1]))[rows] = values
+        elif pairs := self._pairs(key, parts):
+            self._put_pairs(key, pairs)
+        else:
+            self.tables.write(rows, key, parts)
+
+    def end(self, rows: slice, scale: Float[Tensor, " b"]) -> None:
+        """Say that all gradients of a batch are there.
 
         Args:
             rows: The places of the batch among the examples.
-            gradients: The gradients.
+            scale: The scale of each example's gradients.
         """
-        exact = {key: parts for key, parts in gradients.parts.items() if key not in self.sketches}
-        self._put_sketches(rows, {key: gradients.parts[key] for key in gradients.parts if key not in exact})
-        new = [key for key in exact if key not in self.tables.places and key not in self._in_pairs]
-        self._in_pairs |= {key for key in new if in_pairs(exact[key], self.of)}
-        kept = {key: in_pairs(parts, self.of) or parts for key, parts in exact.items() if key in self._in_pairs}
-        self._kept.append((rows, kept))
-        self.tables.write(rows, {key: parts for key, parts in exact.items() if key not in kept})
-        self.scale[rows] = gradients.scale.cpu()
+        self.tables.end(rows)
+        self.scale[rows] = scale.cpu()
+        self._kept.append((rows, self._batch))
+        self._batch = {}
 
-    def _put_sketches(self, rows: slice, gradients: Parts) -> None:
-        for key, parts in gradients.items():
-            values = self.sketches[key](parts).values
-            whole = self._sketched.setdefault(key, values.new_zeros(len(self.scale), values.shape[1]))
-            whole[rows] = values
+    def _pairs(self, key: Region, parts: Sequence[Part]) -> Sequence[Part] | None:
+        """Return the forms in which pairs are multiplied, of a parameter for which they are once and for all."""
+        if key in self.tables.places:
+            return None
+        found = in_pairs(parts, self.of)
+        if found:
+            self._in_pairs.add(key)
+        return found or (parts if key in self._in_pairs else None)
+
+    def _put_pairs(self, key: Region, parts: Sequence[Part]) -> None:
+        if self.tables.at_once:
+            self._total += inner(parts, parts).double().cpu()
+            self.pairs = self._total.numel()
+        else:
+            self._batch[key] = parts
 
     def gram(self, groups: int = 0) -> Float[Tensor, "g n n"]:
         """Return the inner products of all pairs of examples, and how the errors of sketches may move them.
@@ -83,7 +111,7 @@ class GradientStore:
         Returns:
             The Gram matrix [n, n] in float64, followed by the shifts.
         """
-        total = self.tables.gram()
+        total = self._total + self.tables.gram()
         self.products += total.numel()
         for index, (rows, a) in enumerate(self._kept):
             for columns, b in self._kept[index:]:

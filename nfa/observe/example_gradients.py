@@ -11,7 +11,7 @@ from torch import Tensor
 from nfa.errors import Refusal
 from nfa.maths.example_gradients import Dense, powers_of_two
 from nfa.observe.gradient_door import GradientDoor
-from nfa.observe.gradient_reading import Door, Gradients, Reader
+from nfa.observe.gradient_reading import Door, Gradients, Reader, Take
 from nfa.observe.inertness import inert
 from nfa.observe.moved import seen_moved
 from nfa.observe.passes import per_example
@@ -80,15 +80,37 @@ class ExampleGradients:
 
     def __call__(self, batch: Batch) -> BatchGradients:
         """Return the gradients of a batch's examples; weights, modes and generators are not changed."""
+        parts: Gradients = {}
+        scale = self._handed(batch, parts.__setitem__)
+        order = {name: place for place, name in enumerate(self.parameters)}
+        in_order = sorted(parts, key=lambda region: order[region.parameter])
+        made = BatchGradients({region: parts[region] for region in in_order}, scale)
+        return made.scaled() if self.scales else made
+
+    def hand_over(self, batch: Batch, take: Take) -> Float[Tensor, " n"]:
+        """Give the gradients of one parameter after another to `take`; only with `scales` are all held at a time.
+
+        Returns:
+            The scale of each example's gradients.
+        """
+        if not self.scales:
+            return self._handed(batch, take)
+        made = self(batch)
+        for region, parts in made.parts.items():
+            take(region, parts)
+        return made.scale
+
+    def _handed(self, batch: Batch, take: Take) -> Float[Tensor, " n"]:
         with inert(self.model):
             outputs, uses = self.reader.recorded(batch)
             cotangent, scale = self._cotangent(outputs, batch)
-            found = self.reader.read(outputs, uses, cotangent)
-            self._refuse(self.guard.check(batch, found.way) | found.unread)
+            every = [use for of in uses.values() for use in of]
+            del uses  # so that each use is dropped when it is read
+            unread, way = self.reader.hand_over(outputs, every, cotangent, take)
+            self._refuse(self.guard.check(batch, way) | unread)
             for name, values in self.single(batch, cotangent).items():
-                found.parts[self.reader.whole(name)] = [Dense(widened(values).reshape(len(batch), -1))]
-        made = BatchGradients(found.parts, scale)
-        return made.scaled() if self.scales else made
+                take(self.reader.whole(name), [Dense(widened(values).reshape(len(batch), -1))])
+        return scale
 
     def _refuse(self, different: set[str]) -> None:
         if different:

@@ -1,7 +1,8 @@
 """Read how a batch uses parameters as per-example gradients."""
 
 import math
-from collections.abc import Hashable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,6 +21,8 @@ from nfa.workload import Batch, Workload
 
 Gradients = dict[Region, list[Part]]
 Uses = Mapping[Any, list[Use]]
+Way = frozenset[tuple[Region, int]]
+Take = Callable[[Region, list[Part]], None]  # of the gradients of one parameter
 
 
 @dataclass(frozen=True)
@@ -29,7 +32,7 @@ class Reading:
 
     parts: Gradients
     unread: set[str]
-    way: frozenset[tuple[Region, int]]
+    way: Way
 
 
 @dataclass
@@ -43,7 +46,7 @@ class Door:
     exact: list[str] = field(default_factory=list)
     places: dict[Hashable, Axis | None] = field(default_factory=dict)
     seen: set[Region] = field(default_factory=set)
-    ways: set[frozenset[tuple[Region, int]]] = field(default_factory=set)
+    ways: set[Way] = field(default_factory=set)
     idle: list[str] = field(default_factory=list)
     overlapping: set[str] = field(default_factory=set)
     by_loop: bool = False
@@ -76,27 +79,42 @@ class Reader:
 
     def read(self, outputs: Tensor, uses: Uses, cotangent: Tensor) -> Reading:
         """Read the gradients from the uses, for cotangents of the outputs."""
-        every = [use for of in uses.values() for use in of]
-        idle = self.door.idle
-        made = gradients(outputs, [use.node for use in every] + [self.parameters[name] for name in idle], cotangent)
-        recorded = {region.parameter for use in every for region in use.regions.values()}
-        felt = {name for name, value in zip(idle, made[len(every) :], strict=True) if value is not None}
-        unread = felt - recorded
         parts: Gradients = {}
-        sizes: set[tuple[Region, int]] = set()
-        for use, delta in zip(every, made, strict=False):
-            if delta is None:
-                continue
+        unread, way = self.hand_over(outputs, [use for of in uses.values() for use in of], cotangent, parts.__setitem__)
+        return Reading(parts, unread, way)
+
+    def hand_over(self, outputs: Tensor, uses: list[Use], cotangent: Tensor, take: Take) -> tuple[set[str], Way]:
+        """Read the gradients of one parameter after another, and give each to `take`.
+
+        The last uses come first: their δ was computed last and may be in the cache. Each is dropped when it is read,
+        and `uses` is empty in the end.
+
+        Returns:
+            The parameters with a use that cannot be read, and the sizes of δ.
+        """
+        made = self._made(outputs, uses, cotangent)
+        unread = self._felt(made[len(uses) :]) - {name for use in uses for name in _parameters(use)}
+        del made[len(uses) :]
+        adding, sizes, n = _Adding(uses, take), set[tuple[Region, int]](), len(cotangent)
+        while uses:
+            use, delta = uses.pop(), made.pop()
             try:
-                found = list(self._parts(use, delta, len(cotangent)))
+                found = [] if delta is None else list(self._parts(use, delta, n))
             except LayoutError:
-                unread |= {region.parameter for region in use.regions.values()}
-                continue
-            for region, part in found:
-                whole, placed = self._placed(region, part)
-                add_part(parts.setdefault(whole, []), placed)
-                sizes.add((region, 0 if use.picked else delta.numel() // len(cotangent)))
-        return Reading({key: joined(found) for key, found in parts.items()}, unread, frozenset(sizes))
+                found, unread = [], unread | _parameters(use)
+            if found and delta is not None:
+                sizes |= {(region, 0 if use.picked else delta.numel() // n) for region in use.regions.values()}
+            adding.add(use, found)
+        return unread, frozenset(sizes)
+
+    def _made(self, outputs: Tensor, uses: list[Use], cotangent: Tensor) -> list[Tensor | None]:
+        """Return δ of each use, and then the gradients of the parameters that had no use in the test."""
+        idle = [self.parameters[name] for name in self.door.idle]
+        return [*gradients(outputs, [use.node for use in uses] + idle, cotangent)]
+
+    def _felt(self, made: Sequence[Tensor | None]) -> set[str]:
+        """Return the parameters that had no use in the test, but have a gradient."""
+        return {name for name, value in zip(self.door.idle, made, strict=True) if value is not None}
 
     def _parts(self, use: Use, delta: Tensor, n: int) -> Iterator[tuple[Region, Part]]:
         """Yield per-example gradients from δ; LayoutError where they cannot be read."""
@@ -108,7 +126,7 @@ class Reader:
             part = rule.gradient(name, own, use.at(place, n))
             if isinstance(part, Dense) and part.values.shape[1] != math.prod(region.shape):
                 raise LayoutError  # repeated along its only dimension
-            yield region, part
+            yield self._placed(region, part)
 
     def _placed(self, region: Region, part: Part) -> tuple[Region, Part]:
         """Embed gradients of a view into those of the whole parameter; overlapping views become dense first."""
@@ -124,3 +142,25 @@ class Reader:
         """Return the region of a whole parameter."""
         parameter = self.parameters[name]
         return Region(name, 0, tuple(parameter.shape), tuple(parameter.stride()))
+
+
+class _Adding:
+    """Add up what the uses of each parameter give, and give it to `take` when its last use has been read."""
+
+    def __init__(self, uses: Sequence[Use], take: Take) -> None:
+        self.take = take
+        self.left = Counter(name for use in uses for name in _parameters(use))
+        self.parts: dict[str, Gradients] = {}
+
+    def add(self, use: Use, found: Sequence[tuple[Region, Part]]) -> None:
+        """Add the gradients that one use gives."""
+        for region, part in found:
+            add_part(self.parts.setdefault(region.parameter, {}).setdefault(region, []), part)
+        self.left.subtract(_parameters(use))
+        for name in _parameters(use):
+            for region, parts in self.parts.pop(name, {}).items() if not self.left[name] else ():
+                self.take(region, joined(parts))
+
+
+def _parameters(use: Use) -> set[str]:
+    return {region.parameter for region in use.regions.values()}

@@ -95,9 +95,9 @@ def test_what_is_held_fits_the_budget_and_each_pair_is_made_once(budget, monkeyp
     stores: list[int] = []
 
     class Counting(GradientStore):
-        def __init__(self, examples: int, *more: Any) -> None:
+        def __init__(self, examples: int, *more: Any, **options: Any) -> None:
             stores.append(examples)
-            super().__init__(examples, *more)
+            super().__init__(examples, *more, **options)
 
     monkeypatch.setattr(gradient_gram, "GradientStore", Counting)
     monkeypatch.setattr(gradient_gram, "LEAST", 1)
