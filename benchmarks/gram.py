@@ -3,6 +3,7 @@
 The check at the door runs once for all checkpoints of a run, and is stated apart.
 """
 
+import os
 import subprocess
 import sys
 import time
@@ -18,7 +19,7 @@ from torch import Tensor
 from benchmarks.baselines import gram_vmap_grad
 from benchmarks.gram_floor import floor_seconds
 from benchmarks.networks import CASES, Case, Examples, losses
-from benchmarks.record import in_turn, peak_above_now, ratio, store
+from benchmarks.record import KEPT, in_turn, keep_freed_memory, peak_above_now, ratio, store
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.workloads.probe import Probe
 
@@ -146,7 +147,8 @@ def door_share(case: str, n: int = 128) -> float:
 def peak_memory(way: str, case: str, n: int) -> float:
     """MB above the model and its data at the peak, in a process of its own."""
     words = [sys.executable, "-m", "benchmarks.gram", way, case, str(n)]
-    return float(subprocess.run(words, check=True, capture_output=True, text=True).stdout.split()[-1])
+    freeing = {name: value for name, value in os.environ.items() if name not in KEPT}
+    return float(subprocess.run(words, check=True, capture_output=True, text=True, env=freeing).stdout.split()[-1])
 
 
 def print_peak_memory(way: str, case: str, n: int) -> None:
@@ -161,6 +163,7 @@ def print_peak_memory(way: str, case: str, n: int) -> None:
 
 def main() -> None:
     """Time, compare and record."""
+    keep_freed_memory()
     torch.set_num_threads(1)
     results: dict[str, Any] = {}
     for case in CASES:
@@ -175,6 +178,8 @@ def main() -> None:
     notes = [
         "One thread; CPU seconds; all ways use the same simulated examples and run in turn in one process. Ratios are "
         "medians over rounds. vmap(grad) differentiates all examples at once; a product for each parameter follows.",
+        "Memory that was freed stays in the process (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), except where peak "
+        "memory is measured: new pages would cost some of the ways a tenth of their time, by chance.",
         "The floor: a forward pass, a backward pass to the outputs of the layers, and the multiply-adds of γ and of "
         "one triangle of the Gram matrix in the cheapest of the ways, at the rate of this machine's float32 products.",
         "The error is against vmap(grad) in float64 with GELU in place of ReLU: one input of a ReLU near 0 that is "

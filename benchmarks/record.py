@@ -5,6 +5,7 @@ import json
 import os
 import platform
 import statistics
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ import torch
 from nfa.maths.bfloat16 import has_bfloat16_units
 
 RESULTS = Path(__file__).parent / "results"
+KEPT = {"MALLOC_MMAP_THRESHOLD_": str(2**32), "MALLOC_TRIM_THRESHOLD_": str(2**34)}  # what the GNU C library reads
 
 
 def machine() -> dict[str, Any]:
@@ -62,6 +64,16 @@ def in_turn(
 def ratio(slow: Sequence[float], fast: Sequence[float]) -> float:
     """Median over rounds of slow / fast of the same round."""
     return statistics.median(a / b for a, b in zip(slow, fast, strict=True))
+
+
+def keep_freed_memory() -> None:
+    """Start this program again such that memory that was freed stays in the process.
+
+    Of several ways in one process only some pay for new pages otherwise, up to a tenth of their time: which ones is a
+    matter of what ran before.
+    """
+    if not KEPT.items() <= os.environ.items():
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], {**os.environ, **KEPT})
 
 
 def gemm_rate(size: int = 2048, rounds: int = 8) -> float:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 COLUMNS = 2**16  # entries that are multiplied at a time; float32 would lose digits in products over more
+MOSTLY = 2  # rows of a table for each that an example uses, above which the table is mostly 0
 Room = Callable[[Tensor, int], Tensor]  # memory like a tensor for n examples and so many entries, used again and again
 
 
@@ -221,9 +222,9 @@ class Rows(Part):
         """Return w_a γ_a."""
         return Rows(self.index, weighted(self.values, weights), self.rows)
 
-    def paired(self, examples: int) -> "Rows":  # noqa: ARG002 - at any number of examples
-        """Return this object: a table is mostly 0."""
-        return self
+    def paired(self, examples: int) -> "Rows | None":  # noqa: ARG002 - at any number of examples
+        """Return this object for a table that is mostly 0."""
+        return self if self.rows > MOSTLY * self.index.shape[1] else None
 
 
 @dataclass(frozen=True)
@@ -293,8 +294,9 @@ def scattered(index: Int[Tensor, "n s"], values: Float[Tensor, "n s d"], rows: i
     Returns:
         The tables [n, rows·d].
     """
-    table = values.new_zeros(len(values), rows, values.shape[2])
-    return table.scatter_add_(1, index.unsqueeze(2).expand_as(values), values).flatten(1)
+    first = torch.arange(len(values), device=index.device).unsqueeze(1) * rows  # of each table, one below the other
+    tables = values.new_zeros(len(values) * rows, values.shape[2])
+    return tables.index_add_(0, (index + first).flatten(), values.flatten(0, 1)).view(len(values), -1)
 
 
 def _near(a: Tensor, b: Tensor, tolerance: float) -> bool:
