@@ -178,7 +178,7 @@ def main() -> None:
     notes = [
         "One thread; CPU seconds; all ways use the same simulated examples and run in turn in one process. Ratios are "
         "medians over rounds. vmap(grad) differentiates all examples at once; a product for each parameter follows.",
-        "Memory that was freed stays in the process (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), except where peak "
+        "Freed memory stays in the process (MALLOC_TRIM_THRESHOLD_, MALLOC_MMAP_THRESHOLD_), except where peak "
         "memory is measured: new pages would cost some of the ways a tenth of their time, by chance.",
         "The floor: a forward pass, a backward pass to the outputs of the layers, and the multiply-adds of γ and of "
         "one triangle of the Gram matrix in the cheapest of the ways, at the rate of this machine's float32 products.",
