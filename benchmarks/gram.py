@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.baselines import gram_vmap_grad
-from benchmarks.gram_floor import floor_seconds
+from benchmarks.gram_floor import floor_parts
 from benchmarks.networks import CASES, Case, Examples, losses
 from benchmarks.record import KEPT, in_turn, keep_freed_memory, peak_above_now, ratio, store
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
@@ -122,7 +122,7 @@ def measured(case: str, n: int, rounds: int = ROUNDS) -> dict[str, Any]:
         if other != "this":
             faster = round(ratio(timed[other], timed["this"]), 2) if other in timed else "–"
             found[f"{label}: times faster than {other}"] = faster
-    floor = floor_seconds(*build(case, n))
+    floor = sum(floor_parts(*build(case, n)).values())
     found[f"{label}: times the floor"] = round(min(timed["this"]) / floor, 2)
     return found
 
