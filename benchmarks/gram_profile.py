@@ -74,9 +74,9 @@ def profiled(case: str) -> dict[str, Any]:
             rounds.append((time.process_time() - start, parts.seconds))
     total, seconds = min(rounds, key=lambda one: one[0])
     least = floor_parts(model, examples)
-    found: dict[str, Any] = {f"{case}: {part}, ms (at least)": _said(of, least.get(part)) for part, of in seconds.items()}
-    found[f"{case}: the rest, ms"] = round(1e3 * (total - sum(seconds.values())))
-    return found | {f"{case}: in all, ms (at least)": _said(total, sum(least.values()))}
+    said = {part: _said(of, least.get(part)) for part, of in seconds.items()}
+    said |= {"the rest": _said(total - sum(seconds.values()), None), "in all": _said(total, sum(least.values()))}
+    return {f"{case}: {part}, ms (at least)": of for part, of in said.items()}
 
 
 def _said(seconds: float, least: float | None) -> str:
