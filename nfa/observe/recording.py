@@ -106,7 +106,7 @@ class Use:
 
     def own(self, value: Tensor) -> Tensor:
         """Return its part of a tensor shaped like the function's output."""
-        return value[self.place]
+        return value if self.place is ... else value[self.place]
 
     def widened(self) -> Any:
         """Return the rule with half precision converted to float32."""
