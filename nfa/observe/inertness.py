@@ -25,6 +25,7 @@ def inert(model: nn.Module) -> Iterator[None]:
     """
     modules = list(model.modules())
     before = [_Attributes(module) for module in modules]
+    numbers = _Numbers(model, before)
     model.eval()
     try:
         with ExitStack() as stack:
@@ -37,34 +38,47 @@ def inert(model: nn.Module) -> Iterator[None]:
     finally:
         for attributes in before:
             attributes.restore()
+        numbers.restore()
 
 
 class _Attributes:
-    """A module's attributes: the values, the content of containers, and the numbers in tensors that no optimizer
-    updates.
-    """
+    """A module's attributes: the values, and the content of containers, nearly all of which are empty."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module, self.training = module, module.training
-        self.attributes = attributes = vars(module)
-        self.values = {**attributes}
-        self.containers = [(one, copy.copy(one)) for one in attributes.values() if type(one) in CONTAINERS]
-        held = [*attributes.values(), *module.buffers(recurse=False)]
-        tensors = [one for one in held if isinstance(one, Tensor) and not one.is_inference()]
-        self.tensors = [(one, one._version, one.detach().clone()) for one in tensors]
+        self.attributes = vars(module)
+        self.values = self.attributes.copy()
+        containers = [one for one in self.values.values() if type(one) in CONTAINERS]
+        self.empty = [one for one in containers if not one]
+        self.filled = [(one, one.copy()) for one in containers if one]
 
     def restore(self) -> None:
         """Restore all of them."""
-        for container, before in self.containers:
+        for container in self.empty:
+            container.clear()
+        for container, before in self.filled:
             container.clear()
             container.extend(before) if isinstance(container, list) else container.update(before)
         self.attributes.clear()
         self.attributes.update(self.values)
-        self.module.training = self.training  # a compiled module stores it elsewhere
-        with torch.no_grad():
-            for tensor, version, before in self.tensors:
-                if tensor._version != version:
-                    tensor.copy_(before)
+        if self.module.training != self.training:  # a compiled module stores it elsewhere
+            self.module.training = self.training
+
+
+class _Numbers:
+    """The numbers in tensors of a model that no optimizer updates."""
+
+    def __init__(self, model: nn.Module, modules: list[_Attributes]) -> None:
+        held = [*model.buffers(), *(one for of in modules for one in of.values.values())]
+        tensors = [one for one in held if isinstance(one, Tensor) and not one.is_inference()]
+        self.tensors = [(one, one._version, one.detach().clone()) for one in tensors]
+
+    @torch.no_grad()
+    def restore(self) -> None:
+        """Restore those that have changed."""
+        for tensor, version, before in self.tensors:
+            if tensor._version != version:
+                tensor.copy_(before)
 
 
 def copied(model: nn.Module) -> nn.Module:

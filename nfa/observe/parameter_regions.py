@@ -63,9 +63,12 @@ class Regions:
             for place, (name, parameter) in zip(places, parameters.items(), strict=True)
             if counts[place] == 1 and parameter.is_contiguous()
         }
+        self._whole = {id(parameters[name]): self._region(name, parameters[name]) for name in self._names.values()}
 
     def of(self, value: Any) -> Region | None:
         """Return the region; None if it is not a view of a parameter, or one through which no gradient reaches it."""
+        if (whole := self._whole.get(id(value))) is not None:
+            return whole
         if not isinstance(value, Tensor) or value.layout != torch.strided:
             return None
         if torch._C._functorch.is_functorch_wrapped_tensor(value):  # inside torch.vmap
@@ -76,6 +79,9 @@ class Regions:
         parameter = self.parameters[name]
         if parameter.requires_grad and not value.requires_grad:
             return None
-        offset = int(value.storage_offset()) - int(parameter.storage_offset())
-        region = Region(name, offset, tuple(value.shape), tuple(value.stride()))
+        region = self._region(name, value)
         return region if region.once else None
+
+    def _region(self, name: str, value: Tensor) -> Region:
+        offset = int(value.storage_offset()) - int(self.parameters[name].storage_offset())
+        return Region(name, offset, tuple(value.shape), tuple(value.stride()))

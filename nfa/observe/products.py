@@ -18,6 +18,8 @@ from torch import Tensor
 from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.observe.layouts import Layout, LayoutError
 
+WIDE = 128
+
 
 class Product:
     """What all products have in common."""
@@ -72,7 +74,7 @@ class Product:
         """Return the per-example gradients of an argument."""
         d = self.outputs(delta, at)
         return (
-            Dense(d.sum(dim=1)) if name == self.BIAS else GradientFactors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
+            Dense(over_rows(d)) if name == self.BIAS else GradientFactors(d.unsqueeze(2), self.inputs(at).unsqueeze(2))
         )
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
@@ -90,6 +92,12 @@ class Product:
     def parts(self) -> "Iterator[tuple[Product, Any]]":
         """Yield the products that one call makes, and which entries of its output each gives."""
         yield self, ...
+
+
+def over_rows(rows: Float[Tensor, "n s f"]) -> Float[Tensor, "n f"]:
+    """Return Σ_s; of wide rows as a product, which takes less time than a sum."""
+    n, s, f = rows.shape
+    return rows.sum(dim=1) if f < WIDE else (rows.new_ones(1, 1, s).expand(n, 1, s) @ rows).squeeze(1)
 
 
 @dataclass(frozen=True)
@@ -136,7 +144,7 @@ class Addmm(Product):
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
         if name == "mat2":
             return Matmul(self.mat1, self.mat2).gradient("other", delta, at)
-        return Dense(at.rows(delta).sum(dim=1))
+        return Dense(over_rows(at.rows(delta)))
 
     def offset(self, delta: Tensor, at: Layout) -> Float[Tensor, " n"]:
         return super().offset(delta, at) if self.input.ndim < 2 else at.sums(delta * self.input)

@@ -41,7 +41,7 @@ from torch.overrides import TorchFunctionMode
 
 from nfa.observe.layouts import Axis, Layout, LayoutError, Picked
 from nfa.observe.parameter_regions import Region, Regions
-from nfa.observe.products import Product
+from nfa.observe.products import Linear, Product
 from nfa.observe.recurrent import WRITTEN_OUT, is_plain
 from nfa.observe.rules import RULES, Embedding
 
@@ -106,22 +106,28 @@ class Use:
 
     def own(self, value: Tensor) -> Tensor:
         """Return its part of a tensor shaped like the function's output."""
-        return value[self.place]
+        return value if self.place is ... else value[self.place]
 
     def widened(self) -> Any:
         """Return the rule with half precision converted to float32."""
         return with_tensors(self.rule, widened)
 
 
-def with_tensors(rule: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    """Return a rule with every tensor changed."""
-    fields = {item.name: getattr(rule, item.name) for item in dataclasses.fields(rule)}
-    return dataclasses.replace(rule, **{name: change(of) for name, of in fields.items() if isinstance(of, Tensor)})
+def with_tensors(rule: Any, change: Callable[[Tensor], Tensor], **more: Any) -> Any:
+    """Return a rule with more fields filled in and every tensor changed, sooner than dataclasses.replace does."""
+    made, fields = object.__new__(type(rule)), vars(rule) | more
+    vars(made).update({name: change(of) if isinstance(of, Tensor) else of for name, of in fields.items()})
+    return made
 
 
 def widened(tensor: Tensor) -> Tensor:
     """Convert half precision to float32."""
     return tensor.float() if tensor.dtype in (torch.bfloat16, torch.float16) else tensor
+
+
+def _own_tensor(view: Tensor, rule: Any) -> Tensor:
+    """Return a result that is a view as a tensor of its own, because an in-place edit of a view changes its node."""
+    return torch.ops.aten._unsafe_view(view, view.shape) if isinstance(rule, Linear) else view.clone()
 
 
 def _detached(values: Iterable[Any], chosen: list[Tensor]) -> tuple[Any, ...]:
@@ -226,15 +232,16 @@ class Recorder(TorchFunctionMode):
         rooted = None if inside else self.rooted(output)
         if rooted is None:
             return output
-        output = rooted.clone() if rooted._is_view() else rooted  # an in-place edit of a view changes its node
+        output = _own_tensor(rooted, recorded[0][0]) if rooted._is_view() else rooted
         node, picked = get_gradient_edge(output), self._picked(args)
         z = output.detach() if self.keeps_outputs else output.new_empty(0)
         z = z.clone() if self.copies_outputs else z
         for rule, place, regions, key in recorded:
             moves = isinstance(rule, Product) and rule.data.requires_grad
             given = get_gradient_edge(rule.data) if moves else None
-            rule = rule.with_saved(output) if hasattr(rule, "with_saved") else rule
-            kept = with_tensors(rule, (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach)
+            saved = rule.saved(output) if hasattr(rule, "saved") else {}
+            change = (lambda tensor: tensor.detach().clone()) if key in self.copied else Tensor.detach
+            kept = with_tensors(rule, change, **saved)
             versions = tuple((tensor, tensor._version) for tensor in vars(kept).values() if isinstance(tensor, Tensor))
             self.uses.setdefault(key, []).append(
                 Use(kept, regions, node, z, versions, place, picked, given, z._version)

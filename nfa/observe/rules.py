@@ -7,8 +7,8 @@ embeddings sum over positions s; `at` says where the examples are.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, is_dataclass, replace
-from typing import Any, ClassVar
+from dataclasses import dataclass, is_dataclass
+from typing import Any, ClassVar, cast
 
 import torch
 import torch.nn.functional as F
@@ -20,7 +20,7 @@ from nfa.maths.example_gradients import Dense, Part, Rows
 from nfa.observe import convolutions, products
 from nfa.observe.convolutions import by_example
 from nfa.observe.layouts import Axis, Layout, LayoutError
-from nfa.observe.products import Product
+from nfa.observe.products import Product, over_rows
 
 
 def _saved(output: Tensor) -> dict[str, Any]:
@@ -42,18 +42,18 @@ class LayerNorm:
     mean: Tensor | None = None
     scale: Tensor | None = None
 
-    def with_saved(self, output: Tensor) -> "LayerNorm":
-        """Return the rule with the means and 1/σ that the forward pass has saved."""
-        return replace(self, **_saved(output))
+    saved = staticmethod(_saved)
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
-        values = delta if name == "bias" else delta * self._normal()
-        return Dense(at.rows(values.flatten(-len(self.normalized_shape))).sum(dim=1))
-
-    def _normal(self) -> Tensor:
+        features = -len(self.normalized_shape)
+        if name == "bias":
+            return Dense(over_rows(at.rows(delta.flatten(features))))
         if self.mean is None or self.scale is None:
-            return F.layer_norm(self.input, self.normalized_shape, eps=self.eps)
-        return (self.input - self.mean) * self.scale
+            values = delta * F.layer_norm(self.input, self.normalized_shape, eps=self.eps)
+            return Dense(over_rows(at.rows(values.flatten(features))))
+        products = (self.input - self.mean).mul_(delta)
+        rows, scales = (at.rows(of.flatten(features)) for of in (products, self.scale))
+        return Dense((scales.transpose(1, 2) @ rows).squeeze(1))
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class RMSNorm:
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:  # noqa: ARG002
         values = delta * F.rms_norm(self.input, self.normalized_shape, eps=self.eps)
-        return Dense(at.rows(values.flatten(-len(self.normalized_shape))).sum(dim=1))
+        return Dense(over_rows(at.rows(values.flatten(-len(self.normalized_shape)))))
 
 
 @dataclass(frozen=True)
@@ -84,18 +84,14 @@ class GroupNorm:
     mean: Tensor | None = None
     scale: Tensor | None = None
 
-    def with_saved(self, output: Tensor) -> "GroupNorm":
-        """Return the rule with the means and 1/σ that the forward pass has saved."""
-        return replace(self, **_saved(output))
+    saved = staticmethod(_saved)
 
     def gradient(self, name: str, delta: Tensor, at: Layout) -> Part:
         if name == "bias":
             return Dense(_by_channel(delta, at))
         if self.mean is None or self.scale is None:
             return Dense(_by_channel(delta * F.group_norm(self.input, self.num_groups, eps=self.eps), at))
-        width = self.input.shape[1] // self.num_groups
-        mean, scale = (of.repeat_interleave(width, dim=1) for of in (self.mean, self.scale))
-        return Dense(_of_centred(self.input, delta, mean, scale, at))
+        return Dense(_of_centred(self.input, delta, self.mean, self.scale, at))
 
 
 @dataclass(frozen=True)
@@ -117,14 +113,33 @@ class BatchNorm:
             raise LayoutError
         if name == "bias":
             return Dense(_by_channel(delta, at))
-        scale = (self.running_var + self.eps).rsqrt()
-        return Dense(_of_centred(self.input, delta, self.running_mean, scale, at))
+        shape = self.input.shape[:2]
+        mean, scale = self.running_mean.expand(shape), (self.running_var + self.eps).rsqrt().expand(shape)
+        return Dense(_of_centred(self.input, delta, mean, scale, at))
 
 
 def _of_centred(x: Tensor, delta: Tensor, mean: Tensor, scale: Tensor, at: Layout) -> Float[Tensor, "n c"]:
-    """Return Σ_s δ_s (x_s − mean) scale by channel; as in PyTorch, without (x − mean), which would be as large as x."""
-    sums = scale * (_over_positions(delta * x) - mean * _over_positions(delta))
+    """Return Σ_s δ_s (x_s − mean) scale by channel, for means and scales [n, g] of groups of channels; as in PyTorch,
+    without (x − mean), which would be as large as x.
+    """
+    if x.is_contiguous() and delta.is_contiguous():
+        sums = _of_one_image(x, delta, mean, scale)
+    else:  # such as images with channels last, which would have to be copied
+        mean, scale = (of.repeat_interleave(x.shape[1] // of.shape[1], dim=1) for of in (mean, scale))
+        sums = scale * (_over_positions(delta * x) - mean * _over_positions(delta))
     return by_example(at.images(sums).unsqueeze(1), x, at).sum(dim=1)
+
+
+def _of_one_image(x: Tensor, delta: Tensor, mean: Tensor, scale: Tensor) -> Float[Tensor, "n c"]:
+    """Return the same as PyTorch's gradient of the weight for one image with the channels of all images, in one pass.
+    """
+    channels = x.shape[:2].numel()
+    images = [of.view(1, channels, -1) for of in (delta, x)]
+    groups = [of.reshape(1, -1) for of in (mean, scale)]
+    sizes = (1, channels, images[0].shape[2], groups[0].shape[1])
+    wanted, like = (False, True, False), x.new_empty(channels)
+    made = torch.ops.aten.native_group_norm_backward(*images, *groups, like, *sizes, wanted)
+    return cast(Tensor, made[1]).view(x.shape[:2])
 
 
 def _by_channel(values: Tensor, at: Layout) -> Float[Tensor, "n c"]:

@@ -27,6 +27,11 @@ def linears() -> dict[str, Build]:
         "3-D": lambda: (flat(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 3)), (6, 4)),
         "3-D, many positions": lambda: (flat(nn.Linear(2, 2), nn.Tanh(), nn.Linear(2, 1, bias=False)), (20, 2)),
         "4-D": lambda: (flat(nn.Linear(4, 5), nn.ReLU(inplace=True), nn.Linear(5, 2)), (2, 3, 4)),
+        "wide": lambda: (flat(nn.Linear(2, 130), nn.Tanh(), nn.Linear(130, 2)), (3, 2)),
+        "edited in place": lambda: (
+            Forward(lambda self, x: self.map(x).mul_(x).tanh().flatten(1), map=nn.Linear(4, 4)),
+            (3, 4),
+        ),
         "called by name": lambda: (Forward(lambda self, x: self.map(input=x), map=nn.Linear(4, 3)), (4,)),
         "one output": lambda: (Forward(lambda self, x: self.map(x).squeeze(-1), map=nn.Linear(4, 1)), (4,)),
         "windows in the examples' dimension": lambda: (
@@ -76,10 +81,17 @@ def norms() -> dict[str, Build]:
         "RMSNorm of two dimensions": lambda: (flat(nn.RMSNorm((3, 4), eps=0.1)), (2, 3, 4)),
         "GroupNorm": lambda: (flat(nn.GroupNorm(2, 4)), (4, 3)),
         "GroupNorm of images": lambda: (flat(nn.Conv2d(2, 4, 1), nn.GroupNorm(4, 4, eps=0.1)), (2, 3, 2)),
+        "GroupNorm of channels last": lambda: (channels_last(nn.GroupNorm(2, 4)), (3, 4)),
+        "BatchNorm1d of channels last": lambda: (channels_last(nn.BatchNorm1d(4)), (3, 4)),
         "BatchNorm1d": lambda: (flat(nn.Linear(4, 5), nn.BatchNorm1d(5), nn.Tanh()), (4,)),
         "BatchNorm1d with positions": lambda: (flat(nn.BatchNorm1d(4, eps=0.1)), (4, 3)),
         "BatchNorm2d": lambda: (flat(nn.Conv2d(2, 3, 2), nn.BatchNorm2d(3), nn.ReLU(inplace=True)), (2, 3, 4)),
     }
+
+
+def channels_last(norm: nn.Module) -> nn.Module:
+    """A normalisation of channels that are last in memory."""
+    return Forward(lambda self, x: self.norm(x.transpose(1, 2)).sin().flatten(1), norm=norm)
 
 
 def tables() -> dict[str, Build]:

@@ -182,3 +182,22 @@ def test_dropout_is_off_and_batch_statistics_are_the_stored_ones(trained):
     whole = evaluate(toys.net, toys, toys.batches("train", batch_size=12))
     single = evaluate(toys.net, toys, toys.batches("train", batch_size=1))
     assert whole == pytest.approx(single, rel=1e-12)
+
+
+def test_containers_of_a_module_keep_their_contents_and_their_order():
+    """Those that were empty, too, and those that are replaced."""
+    net = seeded(Noisy, 5, 8, 3)
+    net.past, net.replaced, net.empty, net.names = [1, 2], {"a": 1}, [], {"b": 2, "a": 1}
+    hooks, attributes = net._forward_hooks, list(vars(net))
+    with inert(net):
+        net.register_forward_hook(lambda *_: None)
+        net.register_buffer("more", torch.ones(2))
+        net.past.reverse()
+        net.empty.append(3)
+        net.names["b"] = net.names.pop("b")
+        net.replaced, net.added = {}, 1
+    assert (net.past, net.replaced, net.empty, list(net.names.items())) == ([1, 2], {"a": 1}, [], [("b", 2), ("a", 1)])
+    assert net._forward_hooks is hooks
+    assert not hooks
+    assert list(vars(net)) == attributes
+    assert "more" not in dict(net.named_buffers())
