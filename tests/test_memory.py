@@ -1,10 +1,15 @@
 """An analysis that needs more memory than is free is refused before it starts, and says what to do."""
 
 import dataclasses
+import weakref
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+import torch.nn as nn
+import torch.nn.functional as F
 from torch import Tensor
 
 from nfa import memory
@@ -13,11 +18,14 @@ from nfa.analyses.gradient_directions import GradientAnalysis
 from nfa.analyses.parameters import AlignmentParameters, DirectionsParameters
 from nfa.errors import Refusal
 from nfa.maths.standard_errors import SampleMean, mean_of
+from nfa.measures.gradient_gram import BUDGET, GradientGram
+from nfa.measures.gradient_store import GradientStore
 from nfa.measures.needed_memory import memory_of_examples, needed_memory
 from nfa.measures.site_matrices import SiteMeasures
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.site_shapes import SiteShape, site_shapes
 from nfa.relations import MATRICES
+from nfa.workloads.probe import Probe
 from tests.support.toy_models import Sequences, layers, seeded, tensors_in, tiny_classifier, toy
 
 CPU = torch.device("cpu")
@@ -76,12 +84,81 @@ def test_an_analysis_is_refused_before_any_example_is_measured_and_names_what_he
         Analysis(workload, workload.model(), AlignmentParameters(), None)
 
 
-def test_gradients_of_too_many_examples_are_refused_before_any_is_computed(free):
+def test_gradients_of_too_many_examples_are_refused_before_any_is_computed(free, monkeypatch):
     workload = tiny_classifier()
-    free(4 * 8 * 48**2 - 1)
-    with pytest.raises(Refusal, match=r"(?s)gradients of 48 examples.*a smaller n"):
+    free(10 * 8 * 48**2 - 1)
+    monkeypatch.setattr(GradientGram, "__init__", lambda *_, **__: pytest.fail("work has started"))
+    with pytest.raises(Refusal, match=r"(?s)gradients of 48 examples.*matrices of all pairs.*a smaller n"):
         GradientAnalysis(workload, workload.model(), DirectionsParameters(n=48))
-    GradientAnalysis(workload, workload.model(), DirectionsParameters(n=47))
+
+
+def wide(inputs: int, examples: int = 40) -> tuple[Probe, nn.Module]:
+    """A network with few layers, whose gradients are large."""
+    net = seeded(layers, inputs, 64, 3).float()
+    drawn = torch.randn(examples, inputs, generator=torch.Generator().manual_seed(0))
+    targets = torch.arange(examples) % 3
+    return Probe(net, partial(F.cross_entropy, reduction="none"), drawn, targets), net
+
+
+def opened(n: int, inputs: int = 2048, **asked: Any) -> GradientAnalysis:
+    return GradientAnalysis(*wide(inputs), DirectionsParameters(n=n, sketch="none", **asked))
+
+
+def test_a_small_model_is_not_refused_because_of_a_budget_that_it_never_uses(free):
+    free(2**22)
+    analysis = opened(40, inputs=8)
+    assert analysis.gram.budget <= 2**21
+    assert sum(analysis.gram.memory(analysis.workload.network).values()) < 2**18
+
+
+def test_less_memory_means_more_passes_of_the_same_gradients_and_only_the_least_is_refused(free):
+    free(2**33)
+    whole = opened(40)
+    free(2**20)
+    little = opened(40)
+    assert little.gram.budget < whole.gram.budget == BUDGET
+    net = whole.workload.network
+    K = whole.gram(net)
+    torch.testing.assert_close(little.gram(net), K, rtol=0, atol=1e-6 * float(K.max()))
+    assert little.gram.work.examples > whole.gram.work.examples
+    free(10 * 8 * 40**2 + 2**12)
+    with pytest.raises(Refusal, match=r"(?s)gradients of 40 examples.*(one pass|gradients) .*2\. fewer parameters"):
+        opened(40)
+
+
+def test_gradients_are_checked_on_their_device_and_matrices_of_all_pairs_on_the_processor(monkeypatch):
+    asked: list[tuple[str, set[str]]] = []
+    analysis = opened(40)
+    monkeypatch.setattr(
+        "nfa.analyses.gradient_directions.check_free_memory", lambda of, where, *_: asked.append((where.type, {*of}))
+    )
+    held = {"gradients": 1.0, "one pass": 1.0}
+    analysis._check_memory(held, torch.device("meta"))
+    analysis._check_memory(held, CPU)
+    pairs = "matrices of all pairs"
+    assert asked == [("cpu", {pairs}), ("meta", {*held}), ("cpu", {*held, pairs})]
+
+
+@pytest.mark.parametrize("budget", [2**31, 2**17])
+@pytest.mark.parametrize("inputs", [24, 2048])
+def test_a_store_never_holds_more_than_was_said(monkeypatch, budget, inputs):
+    probe, net = wide(inputs)
+    gram = GradientGram(probe, range(37), [name for name, _ in net.named_parameters()], budget=budget)
+    said, alive, most = gram.memory(net)["gradients"], weakref.WeakSet(), [0]
+    put = GradientStore.put
+
+    def counted(store: GradientStore, *given: Any) -> None:
+        alive.add(store)
+        put(store, *given)
+        kept = [part for one in alive for _, of in one._kept for parts in of.values() for part in parts]
+        tensors = [t for part in kept for t in part.tensors] + [t for one in alive for t in one.tables.tables + one.tables._used]
+        held = {t.data_ptr(): t.numel() * t.element_size() for t in [*tensors, *gram._used]}
+        most[0] = max(most[0], sum(held.values()))
+
+    monkeypatch.setattr(GradientStore, "put", counted)
+    for _ in range(2):
+        gram(net)
+    assert said / 2 < most[0] <= 1.05 * said
 
 
 def test_an_analysis_that_fits_is_not_refused_and_fewer_sites_or_examples_make_it_fit(monkeypatch):

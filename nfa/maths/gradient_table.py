@@ -32,7 +32,7 @@ class GradientTables:
     """
 
     def __init__(self, examples: int, like: "GradientTables | None" = None, used: Sequence[Tensor] = ()) -> None:
-        self.examples, self._used = examples, [*used]
+        self.examples, self._used = examples, [one for one in used if len(one) == examples]
         self.tables: list[Tensor] = [self._table(of, of.shape[1]) for of in (like.tables if like else ())]
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
 
@@ -70,7 +70,7 @@ class GradientTables:
     def _table(self, like: Tensor, width: int) -> Tensor:
         """Return a table with any content."""
         for place, one in enumerate(self._used):
-            if one.shape == (self.examples, width) and (one.dtype, one.device) == (like.dtype, like.device):
+            if one.shape[1] == width and (one.dtype, one.device) == (like.dtype, like.device):
                 return self._used.pop(place)
         return like.new_empty(self.examples, width)
 
