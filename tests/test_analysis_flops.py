@@ -83,7 +83,7 @@ def test_gram_matrices_cost_their_passes_and_the_products_of_pairs() -> None:
     workload, model = mlp(), mlp().model()
     analysis = GradientAnalysis(workload, model, DirectionsParameters(n=N))
     analysis(model)
-    passes = (N + 4) * (FORWARD + TO_OUTPUTS)  # and over four examples, to see how large a gradient is
+    passes = N * (FORWARD + TO_OUTPUTS)
     weights, biases = (D + H) + (H + H) + (H + K), H + H + K
     assert directions_flops(analysis, model) == N * FORWARD + passes + 2 * N * N * (weights + biases)
 

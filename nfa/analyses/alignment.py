@@ -17,7 +17,7 @@ from nfa.errors import Refusal, reason
 from nfa.maths.standard_errors import Sampling
 from nfa.measures.first_examples import MOST
 from nfa.measures.known_features import known_features
-from nfa.measures.needed_memory import memory_of_examples, needed_memory
+from nfa.measures.needed_memory import TWICE, memory_of_errors, memory_of_examples, needed_memory
 from nfa.measures.sides import Positions
 from nfa.measures.site_matrices import Conventions, SiteMeasures, chosen_sites, useful_readout
 from nfa.memory import check_free_memory
@@ -162,8 +162,9 @@ class Analysis:
         shapes = site_shapes(model, self.workload, few, self.found, self.sites)
         needed = needed_memory(shapes, wanted, n, self.measured.directions.count, width=width)
         passes = self.measured.directions.count or outputs
-        if self.config.chance:
-            needed["single examples"] = memory_of_examples(shapes, wanted, n, passes, width=width)
+        stored = wanted if self.config.chance else wanted & ({"agop"} if self.measured.directions.count else set())
+        needed["single examples"] = TWICE * memory_of_examples(shapes, stored, n, passes, width=width)
+        needed["standard errors"] = memory_of_errors(shapes) if self.config.chance else 0.0
         needed["one batch"] = float(width * numbers_of(model, self.workload, few) * min(n, self.batch_size))
         device = next((one.device for one in model.parameters()), torch.device("cpu"))
         each = self.world.size if device.type == "cpu" else 1

@@ -2,6 +2,7 @@
 """
 
 import dataclasses
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -15,10 +16,10 @@ from nfa.errors import Refusal
 from nfa.maths import embedding
 from nfa.maths.permuted_labels import PERMUTATIONS
 from nfa.measures.evaluation import record_outputs
-from nfa.measures.gradient_gram import GradientGram, choose_parameters
+from nfa.measures.gradient_gram import BUDGET, GradientGram, choose_parameters
 from nfa.measures.mean_gradient import Losses
 from nfa.measures.sketch_sizes import Sketches, choose_sketches
-from nfa.memory import check_free_memory
+from nfa.memory import check_free_memory, free_memory
 from nfa.observe.checks import check_model, check_trained
 from nfa.observe.coverage import coverage
 from nfa.observe.door import EXAMPLES
@@ -30,6 +31,9 @@ from nfa.workload import Batch, Workload
 
 CHANCE = f"permuted classes or wrong labels ({PERMUTATIONS} draws for the silhouette); mean_cosine: random signs"
 DEFAULT_N = DirectionsParameters().n
+CPU = torch.device("cpu")
+MATRICES, MATRICES_OF_SHIFT = 10, 5  # in float64 at a time: a Gram matrix, cosines and what they are made of
+FEWER = "1. a smaller n; 2. fewer parameters by sites=…"
 
 
 class GradientAnalysis:
@@ -49,14 +53,16 @@ class GradientAnalysis:
     def __init__(self, workload: Workload, model: nn.Module, config: DirectionsParameters) -> None:
         self.workload, self.config = workload, config
         self.ids = self._examples()
-        self._check_memory()
+        self._check_memory({}, CPU)
         few = next(iter(self._batches(self.ids[:EXAMPLES])))
         check_model(model, workload, few)
         check_trained(model, workload, few)
         self.parameters = choose_parameters(workload, model, config.sites)
-        self.gram = GradientGram(workload, self.ids, self.parameters)
+        device = next(model.parameters()).device
+        self.gram = GradientGram(workload, self.ids, self.parameters, budget=self._budget(device))
         self.coverage = coverage(model, self.parameters)
         self.sketches = self._sketches(model)
+        self._check_memory(self.gram.memory(model), device, self.gram.groups())
         named = dict(model.named_parameters())
         self.count = sum(named[name].numel() for name in self.parameters)
         self.classes = self._classes()
@@ -80,12 +86,26 @@ class GradientAnalysis:
             raise Refusal(f"n={n}", f"2 to {len(probe)}, the run's training examples", f"n={len(probe)}")
         return probe[:n]
 
-    def _check_memory(self) -> None:
-        """Raise `Refusal` where matrices of all pairs of examples need more memory than is free."""
-        matrix = 8.0 * len(self.ids) ** 2
-        needed = {"Gram matrix": matrix, "cosines": 2 * matrix, "maps": matrix}
+    def _pairs(self, shifts: int = 0) -> float:
+        """Return the bytes of matrices of all pairs of examples, which lie in the processor's memory."""
+        return 8.0 * len(self.ids) ** 2 * (MATRICES + MATRICES_OF_SHIFT * shifts)
+
+    def _budget(self, device: torch.device) -> int:
+        """Return the memory for gradients: little of it means more passes. It has steps, so that it is mostly the same.
+        """
+        free, budget = free_memory(device), BUDGET
+        left = math.inf if free is None else free - self._pairs() * (device.type == "cpu")
+        while budget > max(1.0, left / 2):
+            budget //= 2
+        return budget
+
+    def _check_memory(self, gradients: Mapping[str, float], device: torch.device, shifts: int = 0) -> None:
+        """Raise `Refusal` where matrices of all pairs of examples, or gradients, need more memory than is free."""
+        pairs = {"matrices of all pairs": self._pairs(shifts)}
         what = f"the gradients of {counted(len(self.ids), 'example')}"
-        check_free_memory(needed, torch.device("cpu"), what, "a smaller n")
+        if device.type != "cpu":
+            check_free_memory(pairs, CPU, what, FEWER)
+        check_free_memory({**gradients, **(pairs if device.type == "cpu" else {})}, device, what, FEWER)
 
     def _batches(self, ids: Sequence[int]) -> Iterator[Batch]:
         return self.workload.batches("train", batch_size=self.workload.examples_at_once, ids=ids)

@@ -3,6 +3,7 @@
 Products with a matrix B need no [i, i] matrix of an example: ⟨Σ_s Fᵀ x xᵀ F, B⟩ = Σ_s (F B Fᵀ x) · x.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import TypeAlias
 
@@ -13,7 +14,7 @@ from torch import Tensor
 from nfa.maths.congruence import Congruence
 from nfa.maths.similarity import Similarity, scaled, scaled_products
 
-MANY = 2**28  # entries of a temporary tensor, which are 2 GiB in float64
+MANY = 2**23  # entries of a temporary tensor, which are 64 MiB in float64
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,8 @@ class OuterProducts:
         if _has_many(x, y, len(x)):
             values = torch.stack([(a.T @ a * (b.T @ b)).sum() for a, b in zip(x, y, strict=True)])
         else:
-            values = (x @ y.transpose(-2, -1)).square().sum(dim=(-2, -1))
+            parts = _parts(x, y, y.shape[1])
+            values = torch.cat([(a @ b.transpose(-2, -1)).square().sum(dim=(-2, -1)) for a, b in parts])
         return values - self._entries() * other._entries() if similarity.centre == "entry" else values
 
     def every(
@@ -133,9 +135,7 @@ class PairedProducts:
         """Return ‖a_n‖² = ½ (⟨G Gᵀ, H Hᵀ⟩ + tr(G Hᵀ G Hᵀ)), with rows G = δᵀW and H of each example."""
         pulled: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
         inputs = self.inputs.double()
-        crossed = pulled @ inputs.transpose(1, 2)
-        grams = (pulled @ pulled.transpose(1, 2)) * (inputs @ inputs.transpose(1, 2))
-        values = (grams + crossed * crossed.transpose(1, 2)).sum(dim=(1, 2)) / 2
+        values = torch.cat([_each_of_pairs(g, h) for g, h in _parts(pulled, inputs, inputs.shape[1])])
         return values - self._entries(pulled).square() if similarity.centre == "entry" else values
 
     def every(
@@ -147,10 +147,14 @@ class PairedProducts:
         """Return ⟨a_n, a_k⟩ = ½ Σ (G_n G_kᵀ ∘ H_n H_kᵀ + G_n H_kᵀ ∘ H_n G_kᵀ) of all or of chosen pairs in float64."""
         one = torch.arange(len(self.inputs)) if chosen is None else chosen
         everyone: Tensor = similarity.once(torch.matmul, self.gradients, self.weight).double()
-        left, right = everyone[one].flatten(0, 1), self.inputs[one].double().flatten(0, 1)
-        crossed, s = left @ right.T, self.inputs.shape[1]
-        products = (left @ left.T) * (right @ right.T) + crossed * crossed.T
-        values = products.view(len(one), s, len(one), s).sum(dim=(1, 3)) / 2
+        left, right = everyone[one], self.inputs[one].double()
+        all_left, all_right, (k, s, _) = left.flatten(0, 1), right.flatten(0, 1), right.shape
+        rows = []
+        for some in _parts(left, right, k * s):
+            g, h = (side.flatten(0, 1) for side in some)
+            products = (g @ all_left.T) * (h @ all_right.T) + (g @ all_right.T) * (h @ all_left.T)
+            rows.append(products.view(-1, s, k, s).sum(dim=(1, 3)) / 2)
+        values = torch.cat(rows)
         if similarity.centre == "entry":
             entries = self._entries(everyone)[one]
             values = values - torch.outer(entries, entries)
@@ -173,6 +177,19 @@ class PairedProducts:
 
 ExampleMatrices: TypeAlias = OuterProducts | PairedProducts
 
+
+def _each_of_pairs(g: Float[Tensor, "m s i"], h: Float[Tensor, "m s i"]) -> Float[Tensor, " m"]:
+    crossed = g @ h.transpose(1, 2)
+    grams = (g @ g.transpose(1, 2)) * (h @ h.transpose(1, 2))
+    return (grams + crossed * crossed.transpose(1, 2)).sum(dim=(1, 2)) / 2
+
+
+def _parts(
+    x: Float[Tensor, "m s r"], y: Float[Tensor, "m t q"], columns: int
+) -> Iterator[tuple[Float[Tensor, "k s r"], Float[Tensor, "k t q"]]]:
+    """Split examples so that the products of the rows of some, with so many columns, are not too many."""
+    size = max(1, MANY // max(1, x.shape[1] * columns))
+    return zip(x.split(size), y.split(size), strict=True)
 
 
 def _has_many(x: Float[Tensor, "m s r"], y: Float[Tensor, "m t r"], pairs: int) -> bool:

@@ -1,6 +1,6 @@
 """Per-example gradients that are written out: a row for each example, in a table for each parameter."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.maths.accumulate import add_gram, symmetric
-from nfa.maths.example_gradients import COLUMNS, Part, Piece
+from nfa.maths.example_gradients import Part, Piece
 from nfa.maths.gradient_parts import summed
 
-NARROW = 2**12  # columns of a table that parameters of at most so many entries share
+NARROW = 2**10  # entries of parameters that share a table, at most
 SIDE = 48  # of a Gram matrix, up to which one triangle costs as much as all products
 
 
@@ -42,13 +42,11 @@ class GradientTables:
         *,
         at_once: bool = False,
     ) -> None:
-        self.examples, self.at_once, self._used = examples, at_once, [*used]
-        self.tables: list[Tensor] = []
+        self.examples, self.at_once = examples, at_once
+        self._used = [one for one in used if len(one) == examples]
+        self.tables: list[Tensor] = [self._new(of, of.shape[1]) for of in (like.tables if like else ())]
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
-        for of in like.tables if like else ():
-            self._add_table(of, of.shape[1])
-        self._shared: int = like._shared if like else 0  # the table that narrow parameters share, and its free columns
-        self._free: int = like._free if like else 0
+        self._narrow: dict[Hashable, Part] = {}  # parameters that come for the first time and will share a table
         self._written: set[Hashable] = set()
         self._scratch: list[Tensor] = []
         self._total = torch.zeros(examples, examples, dtype=torch.float64)
@@ -67,59 +65,56 @@ class GradientTables:
             parts: The summands of its gradients.
         """
         part = summed(parts)
-        if self.at_once and part.entries > NARROW:
+        if part.entries <= NARROW and key not in self.places:
+            self._narrow[key] = part
+        elif self.at_once and part.entries > NARROW:
             for block in part.blocks(self._room):
                 self._total += _gram(block)
-            return
-        if key not in self.places:
-            self._add_columns(rows, key, part)
+        else:
+            self._write(rows, key, part)
+
+    def _write(self, rows: slice, key: Hashable, part: Part) -> None:
+        for entries in part.column_blocks() if key not in self.places else ():
+            self._add_table(rows, part, {key: entries})
         self._written.add(key)
         part.write([Piece(self.tables[table][rows, columns], entries) for table, columns, entries in self.places[key]])
 
     def end(self, rows: slice) -> None:
         """Say that all gradients of some examples are written; those of other parameters are 0."""
+        if self._narrow:
+            like = next(iter(self._narrow.values()))
+            self._add_table(rows, like, {key: slice(0, part.entries) for key, part in self._narrow.items()})
+        for key, part in self._narrow.items():
+            self._write(rows, key, part)
         for key in self.places.keys() - self._written:
             for table, columns, _ in self.places[key]:
                 self.tables[table][rows, columns] = 0
+        self._narrow.clear()
         self._written.clear()
 
-    def _add_columns(self, rows: slice, key: Hashable, part: Part) -> None:
-        """Make room for a further parameter, whose gradients were 0 before these rows."""
-        like = part.tensors[-1]
-        if part.entries <= NARROW:
-            if part.entries > self._free:
-                self._shared, self._free = len(self.tables), NARROW
-                self._add_table(like, NARROW)
-            start = NARROW - self._free
-            self._free -= part.entries
-            self.places[key] = [Place(self._shared, slice(start, start + part.entries), slice(0, part.entries))]
-            return
-        self.places[key] = []
-        for entries in part.column_blocks():
-            width = entries.stop - entries.start
-            self.places[key].append(Place(len(self.tables), slice(0, width), entries))
-            self._add_table(like, width)
-            self.tables[-1][: rows.start] = 0
-
-    def _add_table(self, like: Tensor, width: int) -> None:
-        """Add a table with any content, or with zeros if it is one that may have unused columns."""
-        self.tables.append(self._new(like, self.examples, width))
-        if width == NARROW:
-            self.tables[-1].zero_()
+    def _add_table(self, rows: slice, like: Part, wanted: Mapping[Hashable, slice]) -> None:
+        """Add a table for entries of further parameters, whose gradients were 0 before these rows."""
+        width = 0
+        for key, entries in wanted.items():
+            start, width = width, width + entries.stop - entries.start
+            self.places.setdefault(key, []).append(Place(len(self.tables), slice(start, width), entries))
+        self.tables.append(self._new(like.tensors[-1], width))
+        self.tables[-1][: rows.start] = 0
 
     def _room(self, like: Tensor, columns: int) -> Float[Tensor, "n c"]:
-        """Return a table with any content, whose memory is used again and again."""
-        size = self.examples * columns
-        if not self._scratch or self._scratch[0].numel() < size:
-            self._scratch = [self._new(like, max(size, self.examples * COLUMNS))]
-        return self._scratch[0][:size].view(self.examples, columns)
+        """Return a table that the next one overwrites."""
+        if not self._scratch or self._scratch[0].shape[1] < columns:
+            self._used.sort(key=lambda one: -one.shape[1])
+            self._scratch = [self._new(like, columns, wider=True)]
+        return self._scratch[0].view(-1)[: self.examples * columns].view(self.examples, columns)
 
-    def _new(self, like: Tensor, *shape: int) -> Tensor:
-        """Return a tensor with any content."""
+    def _new(self, like: Tensor, width: int, *, wider: bool = False) -> Tensor:
+        """Return a table with any content."""
         for place, one in enumerate(self._used):
-            if one.shape == shape and (one.dtype, one.device) == (like.dtype, like.device):
+            fits = one.shape[1] >= width if wider else one.shape[1] == width
+            if fits and (one.dtype, one.device) == (like.dtype, like.device):
                 return self._used.pop(place)
-        return like.new_empty(shape)
+        return like.new_empty(self.examples, width)
 
     def products(self, other: "GradientTables") -> Float[Tensor, "n m"]:
         """Return the inner products with the gradients in other tables, in float64.

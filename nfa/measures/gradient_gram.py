@@ -12,6 +12,7 @@ from torch import Tensor
 
 from nfa.console import bar
 from nfa.errors import Refusal
+from nfa.maths.example_gradients import COLUMNS
 from nfa.maths.float32_products import full_float32
 from nfa.maths.gradient_sketch import Projection
 from nfa.measures.gradient_store import GradientStore, numbers
@@ -19,6 +20,7 @@ from nfa.observe.example_gradients import ExampleGradients, Losses
 from nfa.observe.gradient_reading import Door
 from nfa.observe.name_patterns import matching
 from nfa.observe.parameter_regions import Region
+from nfa.observe.sizes import numbers_of
 from nfa.workload import Batch, Workload
 
 BUDGET = 2**31  # bytes of gradients held at a time
@@ -101,13 +103,14 @@ class GradientGram:
         if not in_range and not gradients.scales:
             self._scales = gradients.scales = True  # at the next checkpoints, too
             found, _ = self._found(gradients, progress)
+        self._used = [one for one in self._used if one.device.type == "cpu"]  # elsewhere new memory takes no time
         self.shifts = found[1:] if self.sketches else None
         return found[0]
 
     def _found(self, gradients: ExampleGradients, progress: str) -> tuple[Float[Tensor, "g n n"], bool]:
         """Return the matrix, followed by the shifts of sketches, and whether float32 could hold all products."""
         size, group = self._sizes(gradients)
-        n, shifts = len(self.ids), self._groups()
+        n, shifts = len(self.ids), self.groups()
         found = torch.zeros(1 + shifts, n, n, dtype=torch.float64)
         groups = [slice(start, min(start + group, n)) for start in range(0, n, group)]
         passes, in_range = iter(self._passes(groups, size, progress)), True
@@ -120,6 +123,7 @@ class GradientGram:
                 found[:, held, rows], found[:, rows, held] = block, block.mT
             self._add_work(pairs=store.pairs, products=store.products)
             self._used, in_range = store.tables.memory, in_range and store.in_range
+            del store  # before the next is filled
         next(passes, None)
         return found, in_range
 
@@ -131,21 +135,33 @@ class GradientGram:
         return gradients
 
     def at_once(self, model: nn.Module) -> bool:
-        """Tell whether the exact gradients of all examples fit into the budget, so that one pass is enough."""
-        gradients = self.open(model)
-        held = numbers(gradients(self.batch_of(self.ids[:2])), self.examples, {}) * gradients.bytes_of_number
-        return held * len(self.ids) <= self.budget
+        """Tell whether one pass over the examples is enough: exact gradients of all fit into the budget, or need not be
+        kept.
+        """
+        return self._sizes(self.open(model))[1] >= len(self.ids)
+
+    def memory(self, model: nn.Module) -> dict[str, float]:
+        """Return the bytes that a matrix takes on the model's device: of gradients that are held, of one pass, and of
+        products.
+        """
+        gradients, n = self.open(model), len(self.ids)
+        size, group = self._sizes(gradients)
+        passing, held = self._bytes[len(self.sketches)]
+        forward = gradients.bytes_of_number * numbers_of(model, self.workload, self.batch_of(self.ids[:FEW]))
+        of_gradients = min(n, group + size) * (min(held, gradients.bytes_of_number * COLUMNS) if n <= size else held)
+        of_pass = min(size, n) * (passing + forward)
+        return {"gradients": of_gradients, "one pass": of_pass, "products": 16.0 * group**2}
 
     def batch_of(self, ids: Sequence[int]) -> Batch:
         """Return some of the examples as one batch."""
         return next(iter(self.workload.batches("train", batch_size=len(ids), ids=ids)))
 
     def _store(self, rows: slice, size: int, like: GradientStore | None = None) -> GradientStore:
-        examples, used = rows.stop - rows.start, [] if like else self._used
-        at_once = examples == len(self.ids) <= size
+        examples, at_once = rows.stop - rows.start, rows.stop - rows.start == len(self.ids) <= size
+        used, self._used = ([], self._used) if like else (self._used, [])
         return GradientStore(examples, self.examples, self.sketches, like, used, at_once=at_once)
 
-    def _groups(self) -> int:
+    def groups(self) -> int:
         """Return the number of shifts; there are fewer where they would take more memory than gradients."""
         return max(2, min(SHIFTS, self.budget // (8 * len(self.ids) ** 2))) if self.sketches else 0
 

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping
 
+from nfa.maths.example_matrices import MANY
 from nfa.measures.first_examples import BYTES, FEWEST, MOST, MOST_OF_ALL_OUTPUTS
 from nfa.measures.outer_sums import stays_rows
 from nfa.measures.sides import PulledBack
 from nfa.observe.site_shapes import SiteShape
 
-TWICE = 2  # what is added up, and the mean that is made of it
+TWICE = 2  # what is added up, and what is made of it
+PRODUCTS = 4  # in float64 at a time
 POWERS = 8  # matrices on the smaller side of one site: products, powers and, in float64, eigenvectors
 
 
@@ -59,6 +61,18 @@ def memory_of_examples(
             each = width * shape.positions * rows[name]
             found += each * min(examples, most.get(name, MOST), max(FEWEST, BYTES // each))
     return float(found)
+
+
+def memory_of_errors(shapes: Mapping[str, SiteShape]) -> float:
+    """Return the bytes of products of all pairs of rows of single examples, of the site that needs most.
+
+    Args:
+        shapes: The shapes of the sites.
+
+    Returns:
+        The bytes.
+    """
+    return 8.0 * PRODUCTS * max((min(MANY, MOST * of.positions**2) for of in shapes.values()), default=0)
 
 
 def _side(o: int, i: int) -> int:

@@ -4,17 +4,18 @@ A parameter's gradients are computed by torch.func if a use of it was not record
 combination of them differs from autograd.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Iterator
 
 import torch
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.maths.example_gradients import Part
 from nfa.observe.example_axis import axis
 from nfa.observe.gradient_reading import Gradients, Reader, Reading, Uses
 from nfa.observe.layouts import Axis
 from nfa.observe.moved import expect_finite, seen_moved
-from nfa.observe.parameter_regions import overlapping
+from nfa.observe.parameter_regions import Region, overlapping
 from nfa.observe.single_examples import gradients
 from nfa.observe.trials import Trial, coarse, strided, tolerance
 from nfa.seeding import generator
@@ -109,25 +110,28 @@ class GradientDoor:
         trial = self._trial(batch, outputs, uses)
         return self._unrecorded(trial, self.reader.read(outputs, uses, trial.cotangent))
 
-    def _totals(self, parts: Gradients, weights: Tensor) -> dict[str, Tensor]:
-        """Return Σ_a w_a γ_a by parameter."""
-        totals: dict[str, Tensor] = {}
+    def _totals(self, parts: Gradients, weights: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield Σ_a w_a γ_a of each parameter."""
+        summands: dict[str, list[tuple[Region, Part]]] = {name: [] for name in self.parameters}
         for region, found in parts.items():
-            name = region.parameter
-            for part in found:
-                value = part.total(weights).view(region.shape)
-                if name not in totals and region == self.reader.whole(name):
-                    totals[name] = value
-                else:
-                    total = totals.setdefault(name, torch.zeros_like(self.parameters[name]))
-                    region.view(total).add_(value)
-        return {name: totals[name] if name in totals else torch.zeros_like(of) for name, of in self.parameters.items()}
+            summands[region.parameter] += [(region, part) for part in found]
+        for name, of in summands.items():
+            totals = ((region, part.total(weights).view(region.shape)) for region, part in of)
+            if len(of) == 1 and of[0][0] == self.reader.whole(name):
+                yield name, next(totals)[1]
+                continue
+            total = torch.zeros_like(self.parameters[name])
+            for region, value in totals:
+                region.view(total).add_(value)
+            yield name, total
 
     def _check_single(self, trial: Trial) -> None:
         """Use torch.func if it is correct (it misses parameters that a module keeps in a list), otherwise a loop."""
+        if not self.door.exact:
+            return
         single = self.reader.single()
         made = single(trial.batch, trial.cotangent).items()
-        differing = trial.differing({name: torch.tensordot(trial.weights, values, dims=1) for name, values in made})
+        differing = trial.differing((name, torch.tensordot(trial.weights, values, dims=1)) for name, values in made)
         wrong = {name for name in differing if trial.expected[name].isfinite().all()}
         self.door.by_loop = single.by_loop or bool(wrong)
         if wrong and not self._same_alone(trial):

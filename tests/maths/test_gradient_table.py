@@ -62,7 +62,6 @@ def fill(tables: GradientTables, gradients: dict[str, list[Part]], sizes: tuple[
 def _widths(request, monkeypatch):
     columns, narrow = request.param
     monkeypatch.setattr(example_gradients, "COLUMNS", columns)
-    monkeypatch.setattr(gradient_table, "COLUMNS", columns)
     monkeypatch.setattr(gradient_table, "NARROW", narrow)
 
 
