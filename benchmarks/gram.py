@@ -154,8 +154,8 @@ def door_share(case: str, n: int = 128) -> float:
 def in_child(what: str, case: str, n: int, settings: Mapping[str, str] = {}) -> float:
     """A number of CHILD, measured in a process of its own with other settings of its environment."""
     words = [sys.executable, "-m", "benchmarks.gram", what, case, str(n)]
-    with_settings = {**os.environ, **settings}
-    return float(subprocess.run(words, check=True, capture_output=True, text=True, env=with_settings).stdout.split()[-1])
+    made = subprocess.run(words, check=True, capture_output=True, text=True, env={**os.environ, **settings})
+    return float(made.stdout.split()[-1])
 
 
 def peak_memory(way: Way, case: str, n: int) -> float:
@@ -196,8 +196,8 @@ def main() -> None:
     notes = [
         "One thread; CPU seconds; all ways use the same simulated examples and run in turn in one process. Ratios are "
         "medians over rounds. vmap(grad) differentiates all examples at once; a product for each parameter follows.",
-        "A part of what vmap(grad) loses is new memory, for the gradients of all weights and examples, which the system "
-        "hands out page by page. With freed memory kept in the process (MALLOC_TRIM_THRESHOLD_ and "
+        "A part of what vmap(grad) loses is new memory for the gradients of all weights and examples, which the "
+        "system hands out page by page. With freed memory kept in the process (MALLOC_TRIM_THRESHOLD_ and "
         "MALLOC_MMAP_THRESHOLD_, which few set) only the rest is left; both ratios are given.",
         "The floor: a forward pass, a backward pass to the outputs of the layers, and the multiply-adds of γ and of "
         "one triangle of the Gram matrix in the cheapest of the ways, at the rate of this machine's float32 products.",
