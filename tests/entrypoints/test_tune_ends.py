@@ -118,7 +118,7 @@ def test_a_second_start_takes_part_and_no_trial_runs_twice(empty_store: Store, t
     first.wait_for("trial 0")
     second = launch(store, words(**{**OPTIONS, **options}), entrypoint="tune")
     ended = [first.end(), second.end()]
-    assert [one.code for one in ended] == [0, 0], ended
+    assert [one.code for one in ended] == [0, 0], "\n".join(one.output for one in ended)
     assert "the study is already running" in ended[1].output
     study = Study(store)
     assert len(study.trials) == len(study.rows()) == 8
@@ -173,7 +173,7 @@ def test_a_study_in_postgresql_is_shared_by_two_starts(empty_store: Store, tmp_p
         first.wait_for("trial ")
         second = launch(store, words(**options), entrypoint="tune")
         ended = [first.end(), second.end()]
-        assert [one.code for one in ended] == [0, 0], ended
+        assert [one.code for one in ended] == [0, 0], "\n".join(one.output for one in ended)
         query = "SELECT state, count(*) FROM trials GROUP BY state"
         counted = subprocess.run(["psql", "-At", address, "-c", query], capture_output=True, text=True, check=True)
         assert counted.stdout.strip() == "COMPLETE|8"

@@ -234,5 +234,5 @@ def test_first_trainings_at_the_same_time_share_a_postgresql_database(tmp_path: 
         assert_waits_its_turn(lambda: enter(address), address, waiting)
         trainings = [launch(store, tiny(seed=seed), MLFLOW_TRACKING_URI=address) for seed in (1, 2, 3)]
         ended = [training.end() for training in trainings]
-    assert [one.code for one in ended] == [0, 0, 0], ended
+    assert [one.code for one in ended] == [0, 0, 0], "\n".join(one.output for one in ended)
     assert len(list(store.folder.glob("mlruns/0/*/artifacts/results.json"))) == 3

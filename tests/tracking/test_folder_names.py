@@ -181,7 +181,7 @@ def test_two_first_trainings_in_a_folder_of_any_name_keep_their_files_in_it(
     default = {"MLFLOW_TRACKING_URI": ""}
     trainings = [launch(store, tiny(epochs=1, schedule="0-1", seed=seed), **default) for seed in (1, 2)]
     ended = [training.end() for training in trainings]
-    assert [one.code for one in ended] == [0, 0], ended
+    assert [one.code for one in ended] == [0, 0], "\n".join(one.output for one in ended)
     monkeypatch.chdir(store.folder)
     for run_id in store.runs():
         own = store.folder / "mlruns" / "0" / run_id / "artifacts"
