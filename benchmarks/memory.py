@@ -7,6 +7,8 @@ from benchmarks.agop import EXAMPLES, ours, simulated_workload
 from benchmarks.record import peak_above_now, store
 from nfa.observe.passes import site_weights
 
+PROCESSES = 3
+
 
 def peak_memory(n: int) -> float:
     """MB at the peak of a pass over n examples, in a process of its own."""
@@ -28,8 +30,12 @@ def print_peak_memory(n: int) -> None:
 def main() -> None:
     """Measure for growing numbers of examples and record."""
     counts = (EXAMPLES, 4 * EXAMPLES)
-    results = {f"{n:,} examples, MB": round(peak_memory(n)) for n in counts}
-    store("memory", "Peak memory of AGOP of five layers above the model", results, ["In float32. The examples repeat."])
+    results = {f"{n:,} examples, MB": round(min(peak_memory(n) for _ in range(PROCESSES))) for n in counts}
+    notes = [
+        f"In float32. The examples repeat. The least of {PROCESSES} processes: what the C library keeps of free memory "
+        "differs by 100 MB between them."
+    ]
+    store("memory", "Peak memory of AGOP of five layers above the model", results, notes)
 
 
 if __name__ == "__main__":
