@@ -13,8 +13,8 @@ _NARROW, _BLOCK = 16, 256
 def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"], *, least: int = _STRIP) -> None:
     """Add rowsᵀ rows to the upper triangle of a running total, in place; read the total with `symmetric`.
 
-    On a processor BLAS multiplies one triangle of a total with more than `least` rows. Otherwise strips of 256 columns
-    from the diagonal to the right are multiplied, which is 5/8 of the work at o = 1024.
+    On a processor, with one thread, BLAS multiplies one triangle of a total with more than `least` rows. Otherwise
+    strips of 256 columns from the diagonal to the right are multiplied, which is 5/8 of the work at o = 1024.
 
     Args:
         total: The running total [o, o]; what is below its diagonal is not defined.
@@ -30,7 +30,12 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"], *, least: 
 
 
 def _are_plain(*tensors: Tensor) -> bool:
-    """Tell whether numbers are a processor's own, and nothing, such as rounding to bfloat16, changes their products."""
+    """Tell whether numbers are a processor's own, and nothing, such as rounding to bfloat16, changes their products.
+
+    With several threads they are not: BLAS and PyTorch have threads of their own, which wait for each other's.
+    """
+    if torch.get_num_threads() > 1:
+        return False
     kinds = torch.float32, torch.float64
     plain = all(one.device.type == "cpu" and one.dtype in kinds and not one.requires_grad for one in tensors)
     return plain and all(map(len, tensors)) and _get_current_dispatch_mode() is None

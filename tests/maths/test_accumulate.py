@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from nfa.maths import accumulate
 from nfa.maths.accumulate import add_gram, add_product, symmetric
 from nfa.maths.bfloat16 import bfloat16_products
 
@@ -88,3 +89,19 @@ def test_sums_over_many_rows_keep_their_digits_in_float32_however_narrow_they_ar
         add_gram(total, part)
     expected = many.double().T @ many.double()
     assert (symmetric(total) - expected).norm() <= 1e-6 * expected.norm()
+
+
+def test_blas_has_no_part_in_sums_of_several_threads_whose_own_would_wait_for_those_of_pytorch(monkeypatch):
+    calls: list[int] = []
+    monkeypatch.setattr(accumulate, "_add_triangle", lambda turned, _: calls.append(len(turned)))
+    values, before = torch.randn(20, 300), torch.get_num_threads()
+    total = torch.zeros(300, 300)
+    try:
+        torch.set_num_threads(2)
+        add_gram(total, values)
+        torch.set_num_threads(1)
+        add_gram(torch.zeros(300, 300), values)
+    finally:
+        torch.set_num_threads(before)
+    assert calls == [300]
+    torch.testing.assert_close(symmetric(total), values.T @ values)
