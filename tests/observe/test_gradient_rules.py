@@ -136,6 +136,29 @@ def test_functions_of_parameters_equal_the_reference_by_rule(name):
     check(net, normal(N, *shape))
 
 
+def test_kernels_with_channels_last_have_rules():
+    parts = [nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(inplace=True), nn.ConvTranspose2d(4, 3, 2, stride=2)]
+    net, inputs = flat(*parts).to(memory_format=torch.channels_last), normal(N, 2, 5, 4)
+    assert not net[0].weight.is_contiguous()
+    check(net, inputs.to(memory_format=torch.channels_last))
+
+
+STRIDED = {"turned": normal(4, 3).T, "columns": normal(3, 8)[:, ::2], "square, turned": normal(4, 4).T}
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_a_parameter_that_is_not_contiguous_has_rules_also_for_two_kinds_of_use(name):
+    check(Forward(lambda self, x: F.linear(x, self.w), w=STRIDED[name]), normal(N, 4))
+    both = Forward(lambda self, x: F.linear(x, self.w) + (x.unsqueeze(1) * self.w).sin().sum(2), w=STRIDED[name])
+    check(both, normal(N, 4))
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_views_of_a_parameter_that_is_not_contiguous_are_made_exactly(name):
+    net = Forward(lambda self, x: F.linear(F.linear(x, self.w).sin(), self.w.T), w=STRIDED[name])
+    check(net, normal(N, 4), exact=["w"])
+
+
 def test_the_weight_and_bias_of_transformers_conv1d_have_a_rule():
     Conv1D = pytest.importorskip("transformers.pytorch_utils").Conv1D
     check(nn.Sequential(Conv1D(5, 4), nn.GELU(), Conv1D(3, 5)), normal(N, 2, 4))
