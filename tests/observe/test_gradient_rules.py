@@ -8,7 +8,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from tests.support.grams import Forward, check, normal
+from nfa.observe.door import find_sites
+from tests.support.grams import Forward, assert_close, check, everything, expected_gram, found_gram, normal, probe
 from tests.support.layer_types import CASES, networks
 
 Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]  # and the shape of an example
@@ -141,6 +142,16 @@ def test_kernels_with_channels_last_have_rules():
     net, inputs = flat(*parts).to(memory_format=torch.channels_last), normal(N, 2, 5, 4)
     assert not net[0].weight.is_contiguous()
     check(net, inputs.to(memory_format=torch.channels_last))
+
+
+def test_a_norm_of_channels_last_alone_has_gradients_and_sites_before_it_are_found():
+    """PyTorch's backward pass of it ends the process where its input needs no gradient."""
+    net = flat(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 3, 2)).double()
+    inputs, names = normal(N, 2, 5, 4), ["1.weight", "1.bias"]
+    expected = expected_gram(probe(net, inputs), names)
+    turned = probe(net.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last))
+    assert_close(found_gram(turned, names), expected)
+    assert {"0", "2"} <= {*find_sites(net, turned, everything(turned).take(range(4))).seen}
 
 
 STRIDED = {"turned": normal(4, 3).T, "columns": normal(3, 8)[:, ::2], "square, turned": normal(4, 4).T}
