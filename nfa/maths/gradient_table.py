@@ -13,6 +13,7 @@ from nfa.maths.gradient_parts import summed
 
 NARROW = 2**10  # entries of parameters that share a table, at most
 SIDE = 48  # of a Gram matrix, up to which one triangle costs as much as all products
+Kind = tuple[torch.dtype, torch.device]  # of numbers that can share memory
 
 
 class Place(NamedTuple):
@@ -48,13 +49,13 @@ class GradientTables:
         self.places: dict[Hashable, list[Place]] = dict(like.places) if like else {}
         self._narrow: dict[Hashable, Part] = {}  # parameters that come for the first time and will share a table
         self._written: set[Hashable] = set()
-        self._scratch: list[Tensor] = []
+        self._scratch: dict[Kind, Tensor] = {}
         self._total = torch.zeros(examples, examples, dtype=torch.float64)
 
     @property
     def memory(self) -> list[Tensor]:
         """What other tables may use when these are no longer needed."""
-        return [*self.tables, *self._scratch]
+        return [*self.tables, *self._scratch.values()]
 
     def write(self, rows: slice, key: Hashable, parts: Sequence[Part]) -> None:
         """Write the gradients of some examples.
@@ -81,9 +82,10 @@ class GradientTables:
 
     def end(self, rows: slice) -> None:
         """Say that all gradients of some examples are written; those of other parameters are 0."""
-        if self._narrow:
-            like = next(iter(self._narrow.values()))
-            self._add_table(rows, like, {key: slice(0, part.entries) for key, part in self._narrow.items()})
+        for kind in dict.fromkeys(_kind(part.tensors[-1]) for part in self._narrow.values()):
+            alike = {key: part for key, part in self._narrow.items() if _kind(part.tensors[-1]) == kind}
+            like = next(iter(alike.values()))
+            self._add_table(rows, like, {key: slice(0, part.entries) for key, part in alike.items()})
         for key, part in self._narrow.items():
             self._write(rows, key, part)
         for key in self.places.keys() - self._written:
@@ -103,16 +105,17 @@ class GradientTables:
 
     def _room(self, like: Tensor, columns: int) -> Float[Tensor, "n c"]:
         """Return a table that the next one overwrites."""
-        if not self._scratch or self._scratch[0].shape[1] < columns:
+        kind = _kind(like)
+        if kind not in self._scratch or self._scratch[kind].shape[1] < columns:
             self._used.sort(key=lambda one: -one.shape[1])
-            self._scratch = [self._new(like, columns, wider=True)]
-        return self._scratch[0].view(-1)[: self.examples * columns].view(self.examples, columns)
+            self._scratch[kind] = self._new(like, columns, wider=True)
+        return self._scratch[kind].view(-1)[: self.examples * columns].view(self.examples, columns)
 
     def _new(self, like: Tensor, width: int, *, wider: bool = False) -> Tensor:
         """Return a table with any content."""
         for place, one in enumerate(self._used):
             fits = one.shape[1] >= width if wider else one.shape[1] == width
-            if fits and (one.dtype, one.device) == (like.dtype, like.device):
+            if fits and _kind(one) == _kind(like):
                 return self._used.pop(place)
         return like.new_empty(self.examples, width)
 
@@ -137,6 +140,10 @@ class GradientTables:
             The Gram matrix [n, n].
         """
         return torch.stack([self._total, *map(_gram, self.tables)]).sum(dim=0)
+
+
+def _kind(tensor: Tensor) -> Kind:
+    return tensor.dtype, tensor.device
 
 
 def _gram(table: Float[Tensor, "n c"]) -> Float[Tensor, "n n"]:

@@ -147,7 +147,8 @@ class _Door:
     def _by_autograd(self, outputs: Tensor, trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
         made = gradients(outputs, list(trained.values()), self._direction(outputs), keep=True)
         pairs = zip(trained.items(), made, strict=True)
-        return {name: torch.zeros_like(of) if value is None else strided(value).clone() for (name, of), value in pairs}
+        found = ((name, torch.zeros_like(of) if value is None else strided(value)) for (name, of), value in pairs)
+        return {name: one.clone(memory_format=torch.contiguous_format) for name, one in found}
 
     def _add(self, totals: Mapping[str, Tensor], use: Use, place: Axis | None, delta: Tensor | None) -> None:
         """Add a use's part of its parameters' gradients to the totals; LayoutError where it cannot be read."""

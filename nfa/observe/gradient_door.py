@@ -120,7 +120,7 @@ class GradientDoor:
             if len(of) == 1 and of[0][0] == self.reader.whole(name):
                 yield name, next(totals)[1]
                 continue
-            total = torch.zeros_like(self.parameters[name])
+            total = self.parameters[name].new_zeros(self.parameters[name].shape)
             for region, value in totals:
                 region.view(total).add_(value)
             yield name, total

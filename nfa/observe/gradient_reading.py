@@ -14,7 +14,7 @@ from nfa.maths.example_gradients import Dense, Part
 from nfa.maths.gradient_parts import add_part, joined
 from nfa.observe.inertness import without_fused_attention
 from nfa.observe.layouts import Axis, LayoutError
-from nfa.observe.parameter_regions import Region, Regions
+from nfa.observe.parameter_regions import Region, Regions, whole_region
 from nfa.observe.recording import ParameterRecorder, Use, widened
 from nfa.observe.single_examples import SingleExamples, gradients
 from nfa.workload import Batch, Workload
@@ -140,8 +140,7 @@ class Reader:
 
     def whole(self, name: str) -> Region:
         """Return the region of a whole parameter."""
-        parameter = self.parameters[name]
-        return Region(name, 0, tuple(parameter.shape), tuple(parameter.stride()))
+        return whole_region(name, self.parameters[name])
 
 
 class _Adding:

@@ -49,8 +49,17 @@ def overlapping(regions: Iterable[Region]) -> set[str]:
     return {a.parameter for a in distinct for b in distinct if a.clashes(b)}
 
 
+def whole_region(name: str, parameter: Tensor) -> Region:
+    """Return the region of a whole parameter, in a contiguous tensor of its shape."""
+    like = parameter if parameter.is_contiguous() else torch.empty(parameter.shape, device="meta")
+    return Region(name, 0, tuple(like.shape), like.stride())
+
+
 class Regions:
-    """Find the parameter that a tensor is a view of."""
+    """Find the parameter that a tensor is a view of.
+
+    Views are found of contiguous parameters only; others, such as kernels with channels last, are found as a whole.
+    """
 
     def __init__(self, parameters: Mapping[str, nn.Parameter]) -> None:
         self.parameters = parameters
@@ -63,7 +72,8 @@ class Regions:
             for place, (name, parameter) in zip(places, parameters.items(), strict=True)
             if counts[place] == 1 and parameter.is_contiguous()
         }
-        self._whole = {id(parameters[name]): self._region(name, parameters[name]) for name in self._names.values()}
+        own = [name for place, name in zip(places, parameters, strict=True) if counts[place] == 1]
+        self._whole = {id(parameters[name]): whole_region(name, parameters[name]) for name in own}
 
     def of(self, value: Any) -> Region | None:
         """Return the region; None if it is not a view of a parameter, or one through which no gradient reaches it."""

@@ -196,6 +196,8 @@ class Recorder(TorchFunctionMode):
         if func in SUMS and len(args) == 2:
             first = args[0] if func is torch.Tensor.add_ else self._row_each(args[0], args[1])
             args = (first, self._row_each(args[1], args[0]))
+        if func is F.group_norm and args:  # with channels last, PyTorch crashes if only its weight has a gradient
+            args = args[0].contiguous(), *args[1:]
         recorded = self._recorded(func, args, kwargs)
         if recorded and self.cut:
             rule = self._rule(func, args, kwargs)
@@ -274,8 +276,6 @@ class Recorder(TorchFunctionMode):
     def _picked(self, args: Iterable[Any]) -> tuple[Tensor, int] | None:
         found = next((self._picks[id(one)] for one in args if id(one) in self._picks), None) if self._picks else None
         return found[1:] if found else None
-
-    # ---- tables of positions
 
     def _row_each(self, value: Any, other: Any) -> Any:
         """Look up rows of a table that all examples share, such as positions, separately for each example where they

@@ -8,6 +8,7 @@ from nfa.maths import example_gradients, gradient_table
 from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
 from nfa.maths.gradient_table import GradientTables
 from nfa.maths.image_gradients import Geometry, ImageFactors
+from nfa.observe.recording import with_tensors
 
 N = 12
 
@@ -32,6 +33,10 @@ def parts(seed: int = 0) -> dict[str, list[Part]]:
         "scale": [Dense(normal(N, 2))],
         "tied": [rows, GradientFactors(normal(N, 2, 1, 6), normal(N, 2, 1, 3)), Dense(normal(N, 18))],
     }
+
+
+def in_double(part: Part) -> Part:
+    return with_tensors(part, lambda one: one.double() if one.is_floating_point() else one)
 
 
 def dense(gradients: dict[str, list[Part]]) -> Tensor:
@@ -92,6 +97,20 @@ def test_gradients_that_are_not_kept_give_the_same_and_memory_is_used_again():
         used = tables.memory
         for one in used:
             one.fill_(torch.nan)  # what an earlier matrix has left must not be read
+
+
+@pytest.mark.usefixtures("_widths")
+@pytest.mark.parametrize("at_once", [True, False])
+def test_gradients_of_two_types_keep_their_digits(at_once):
+    single, double = parts(), {f"double {key}": [in_double(one) for one in of] for key, of in parts(seed=1).items()}
+    given = dict(pair for pairs in zip(single.items(), double.items(), strict=True) for pair in pairs)
+    found = fill(GradientTables(N, at_once=at_once), given, (N,) if at_once else (5, 7)).gram()
+    expected = dense(double) @ dense(double).T
+    rest = fill(GradientTables(N), single, (N,)).gram()
+    torch.testing.assert_close(found, expected + rest, rtol=0, atol=1e-5 * float(expected.abs().max()))
+    small = {key: [one.times(torch.zeros(N)) for one in of] for key, of in single.items()}
+    found = fill(GradientTables(N, at_once=at_once), {**small, **double}, (N,) if at_once else (5, 7)).gram()
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-12 * float(expected.abs().max()))
 
 
 @pytest.mark.usefixtures("_widths")

@@ -8,7 +8,8 @@ import torch.nn as nn
 import torch.nn.functional as F
 from hypothesis import given, settings
 
-from tests.support.grams import Forward, check, normal
+from nfa.observe.door import find_sites
+from tests.support.grams import Forward, assert_close, check, everything, expected_gram, found_gram, normal, probe
 from tests.support.layer_types import CASES, networks
 
 Build = Callable[[], tuple[nn.Module, tuple[int, ...]]]  # and the shape of an example
@@ -134,6 +135,39 @@ LAYERS = {**linears(), **products(), **norms(), **tables()}
 def test_functions_of_parameters_equal_the_reference_by_rule(name):
     net, shape = LAYERS[name]()
     check(net, normal(N, *shape))
+
+
+def test_kernels_with_channels_last_have_rules():
+    parts = [nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.ReLU(inplace=True), nn.ConvTranspose2d(4, 3, 2, stride=2)]
+    net, inputs = flat(*parts).to(memory_format=torch.channels_last), normal(N, 2, 5, 4)
+    assert not net[0].weight.is_contiguous()
+    check(net, inputs.to(memory_format=torch.channels_last))
+
+
+def test_a_norm_of_channels_last_alone_has_gradients_and_sites_before_it_are_found():
+    """PyTorch's backward pass of it ends the process where its input needs no gradient."""
+    net = flat(nn.Conv2d(2, 4, 3), nn.GroupNorm(2, 4), nn.Conv2d(4, 3, 2)).double()
+    inputs, names = normal(N, 2, 5, 4), ["1.weight", "1.bias"]
+    expected = expected_gram(probe(net, inputs), names)
+    turned = probe(net.to(memory_format=torch.channels_last), inputs.to(memory_format=torch.channels_last))
+    assert_close(found_gram(turned, names), expected)
+    assert {"0", "2"} <= {*find_sites(net, turned, everything(turned).take(range(4))).seen}
+
+
+STRIDED = {"turned": normal(4, 3).T, "columns": normal(3, 8)[:, ::2], "square, turned": normal(4, 4).T}
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_a_parameter_that_is_not_contiguous_has_rules_also_for_two_kinds_of_use(name):
+    check(Forward(lambda self, x: F.linear(x, self.w), w=STRIDED[name]), normal(N, 4))
+    both = Forward(lambda self, x: F.linear(x, self.w) + (x.unsqueeze(1) * self.w).sin().sum(2), w=STRIDED[name])
+    check(both, normal(N, 4))
+
+
+@pytest.mark.parametrize("name", STRIDED)
+def test_views_of_a_parameter_that_is_not_contiguous_are_made_exactly(name):
+    net = Forward(lambda self, x: F.linear(F.linear(x, self.w).sin(), self.w.T), w=STRIDED[name])
+    check(net, normal(N, 4), exact=["w"])
 
 
 def test_the_weight_and_bias_of_transformers_conv1d_have_a_rule():
