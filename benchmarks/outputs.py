@@ -83,7 +83,7 @@ def agop(workload: Workload, rounds: int) -> dict[str, Any]:
     through, each = (pass_over(workload, ["agop"], last=False, through=way) for way in (True, False))
 
     def before() -> SiteMatrices:
-        with mock.patch.object(accumulate, "_are_plain", return_value=False):
+        with mock.patch.object(accumulate, "_blas_may", return_value=False):
             return each()
 
     exact = pass_over(workload, ["agop"], last=False, through=False, precision="float64")()

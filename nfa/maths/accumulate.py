@@ -21,7 +21,7 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"], *, least: 
         rows: The m rows to add [m, o].
         least: The largest total of which BLAS does not multiply one triangle only.
     """
-    if len(total) > least and total.is_contiguous() and total.dtype == rows.dtype and _are_plain(total, rows):
+    if len(total) > least and total.is_contiguous() and total.dtype == rows.dtype and _blas_may(total, rows):
         _add_triangle(total.numpy().T, rows.numpy())
         return
     for start in range(0, total.shape[0], _STRIP):
@@ -29,16 +29,13 @@ def add_gram(total: Float[Tensor, "o o"], rows: Float[Tensor, "m o"], *, least: 
         add_product(total[start:stop, start:], rows[:, start:stop], rows[:, start:])
 
 
-def _are_plain(*tensors: Tensor) -> bool:
-    """Tell whether numbers are a processor's own, and nothing, such as rounding to bfloat16, changes their products.
-
-    With several threads they are not: BLAS and PyTorch have threads of their own, which wait for each other's.
+def _blas_may(*tensors: Tensor) -> bool:
+    """Tell whether BLAS can multiply them: numbers of a processor, whose products nothing, such as rounding to
+    bfloat16, changes. With several threads it would take twice as long, because its own wait for those of PyTorch.
     """
-    if torch.get_num_threads() > 1:
-        return False
     kinds = torch.float32, torch.float64
     plain = all(one.device.type == "cpu" and one.dtype in kinds and not one.requires_grad for one in tensors)
-    return plain and all(map(len, tensors)) and _get_current_dispatch_mode() is None
+    return plain and all(map(len, tensors)) and torch.get_num_threads() == 1 and _get_current_dispatch_mode() is None
 
 
 def _add_triangle(turned: np.ndarray, rows: np.ndarray) -> None:

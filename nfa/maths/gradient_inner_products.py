@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import GradientFactors, Part, Rows, scattered
+from nfa.maths.example_gradients import GradientFactors, Part
 from nfa.maths.image_gradients import ImageFactors, pairs_of_pixels
+from nfa.maths.lookup_gradients import Rows, scattered
 
 ENTRIES = 2**25  # entries of a temporary tensor
 

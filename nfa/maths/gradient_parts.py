@@ -4,8 +4,9 @@ from collections.abc import Sequence
 
 import torch
 
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.maths.image_gradients import ImageFactors
+from nfa.maths.lookup_gradients import Rows
 
 
 def add_part(parts: list[Part], part: Part) -> None:

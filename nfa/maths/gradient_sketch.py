@@ -13,9 +13,10 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.maths.gram import cosines
 from nfa.maths.image_gradients import ImageFactors
+from nfa.maths.lookup_gradients import Rows
 from nfa.seeding import generator
 
 BLOCKS = 8  # independent sketches that the random vectors are divided into, at most

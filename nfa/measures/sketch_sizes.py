@@ -14,10 +14,11 @@ import torch.nn as nn
 from jaxtyping import Float
 from torch import Tensor
 
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.maths.gradient_sketch import BLOCKS, Projection, cosine_changes, whole_blocks
 from nfa.maths.gram import cosines
 from nfa.maths.image_gradients import ImageFactors
+from nfa.maths.lookup_gradients import Rows
 from nfa.measures.gradient_gram import GradientGram
 from nfa.observe.example_gradients import BatchGradients, ExampleGradients, Losses
 from nfa.observe.parameter_regions import Region

@@ -16,7 +16,8 @@ from jaxtyping import Float
 from torch import Tensor
 
 from nfa.errors import Refusal
-from nfa.maths.example_gradients import Dense, Part, Rows
+from nfa.maths.example_gradients import Dense, Part
+from nfa.maths.lookup_gradients import Rows
 from nfa.observe import convolutions, products
 from nfa.observe.convolutions import by_example
 from nfa.observe.layouts import Axis, Layout, LayoutError

@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from nfa.maths import gradient_inner_products
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, Rows, powers_of_two
+from nfa.maths.example_gradients import Dense, GradientFactors, Part, Piece, powers_of_two
 from nfa.maths.gradient_inner_products import inner
 from nfa.maths.gradient_parts import joined
+from nfa.maths.lookup_gradients import Rows
 
 GROUPS, ROWS, COLUMNS = 2, 6, 3  # of a table that is also a matrix, and a convolution's weight in two groups
 KINDS = ["factors", "groups", "rows", "dense"]

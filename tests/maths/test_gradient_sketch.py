@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from nfa import reference
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.maths.gradient_sketch import Projection, cosine_changes, cosine_error, paired_differences
 from nfa.maths.gram import cosines
+from nfa.maths.lookup_gradients import Rows
 from tests.support.grams import normal, tokens
 
 N, ROWS, COLUMNS = 5, 6, 4

@@ -5,9 +5,10 @@ import torch
 from torch import Tensor
 
 from nfa.maths import example_gradients, gradient_table
-from nfa.maths.example_gradients import Dense, GradientFactors, Part, Rows
+from nfa.maths.example_gradients import Dense, GradientFactors, Part
 from nfa.maths.gradient_table import GradientTables
 from nfa.maths.image_gradients import Geometry, ImageFactors
+from nfa.maths.lookup_gradients import Rows
 from nfa.observe.recording import with_tensors
 
 N = 12
