@@ -1,5 +1,7 @@
 """A stored run never makes this process import a name by itself, unless that is registered, or lies here unchanged."""
 
+import os
+import py_compile
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -224,6 +226,19 @@ def test_a_file_whose_name_is_that_of_an_imported_module_leaves_that_alone(tmp_p
 def test_a_file_that_is_changed_in_the_same_process_is_imported_again(tmp_path: Path) -> None:
     assert imported(find(written(tmp_path, 1)))() == 1
     assert imported(find(written(tmp_path, 2)))() == 2
+
+
+def test_bytecode_of_another_text_with_the_same_length_and_second_is_not_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    file = Path(written(tmp_path, 1).partition(":")[0])
+    py_compile.compile(str(file))
+    before = file.stat()
+    name = written(tmp_path, 2)
+    os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert file.stat().st_size == before.st_size
+    assert imported(find(name))() == 2
 
 
 def test_a_package_of_the_folder_whose_name_is_taken_gives_its_own_file(

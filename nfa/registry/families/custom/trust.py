@@ -10,8 +10,9 @@ import inspect
 import shlex
 import sys
 from collections.abc import Callable, Mapping
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 from nfa.content import file_sha256, json_digest
@@ -107,10 +108,21 @@ def _is(module: ModuleType, maker: Maker) -> bool:
     return same and getattr(module, IMPORTED, maker.digest) == maker.digest
 
 
+class _SourceAlone(SourceFileLoader):
+    """Compile a file at each import: bytecode of an earlier text with the same length and second passes for that of
+    the file, whose own text is the one that is trusted.
+    """
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the source."""
+        file = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(file), file)
+
+
 def _loaded(name: str, maker: Maker) -> ModuleType:
     if "." in name:
         importlib.import_module(name.rpartition(".")[0])  # its package
-    spec = importlib.util.spec_from_file_location(name, maker.file)
+    spec = importlib.util.spec_from_file_location(name, maker.file, loader=_SourceAlone(name, str(maker.file)))
     assert spec
     assert spec.loader
     module = importlib.util.module_from_spec(spec)
