@@ -41,6 +41,10 @@ class World:
                 raise Refusal(got, "processes that a launcher such as torchrun has started", "start with nproc=N")
             if torch.cuda.is_available():
                 torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")) % torch.cuda.device_count())
+            # Imported later (by torch.optim, say), it would keep the group in the defaults of its functions. Threads of
+            # a group that is never freed can end the process with SIGABRT while Python shuts down.
+            import torch.distributed.nn.functional
+
             dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
         return world
 
