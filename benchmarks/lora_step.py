@@ -19,9 +19,9 @@ from nfa.registry.families.language import adapters, questions
 from nfa.registry.families.language.answer_tokens import collate, encode
 from nfa.registry.families.language.base.models import find_base, load_model, load_tokenizer
 from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.session import loop
 from nfa.registry.families.language.training import split
 from nfa.registry.families.language.workload import ADAM_ARGUMENTS, LanguageModel
-from nfa.registry.training.loop import Training
 
 ROUNDS = 4
 CONFIG = TrainLoraConfig(base_model="smollm2", precision="float32", steps=ROUNDS + 1)
@@ -34,21 +34,9 @@ def workload() -> LanguageModel:
     return LanguageModel(CONFIG, base, encoded, split(len(data.pairs), None, encoded.too_long, CONFIG.split_seed))
 
 
-def loop(work: LanguageModel) -> Callable[[], float]:
+def next_step(work: LanguageModel) -> Callable[[], float]:
     """A function that makes the next step of this project's loop and returns its loss."""
-    model = work.model()
-    training = Training(
-        work,
-        model,
-        work.optimizers(model),
-        batch_size=CONFIG.step_size,
-        seed=CONFIG.seed,
-        objective=work.objective(),
-        order=work.order,
-        clip_norm=CONFIG.clip_norm,
-        accumulation=CONFIG.accumulation,
-        unit="step",
-    )
+    training = loop(work, work.model())
 
     def step() -> float:
         training.run(training.progress.epoch + 1, lambda _: None)
@@ -161,7 +149,7 @@ def find() -> None:
 def main() -> None:
     """Time, compare and record."""
     work = workload()
-    in_turn = InTurn(loop(work))
+    in_turn = InTurn(next_step(work))
     trainer(work, in_turn).train()
     seconds = {way: of_way[1:] for way, of_way in in_turn.seconds.items()}
     apart = [abs(a - b) for a, b in zip(*in_turn.losses.values(), strict=True)]

@@ -14,6 +14,7 @@ from benchmarks.device.plan import LlamaShape
 from nfa.registry.families.language.answer_tokens import Encoded
 from nfa.registry.families.language.base.models import BaseModel, find_base, load_model
 from nfa.registry.families.language.config import TrainLoraConfig
+from nfa.registry.families.language.session import loop
 from nfa.registry.families.language.workload import LanguageModel
 from nfa.registry.training.loop import Training
 from nfa.seeding import generator, untouched
@@ -69,19 +70,7 @@ def started(shape: LlamaShape, precision: str, device: torch.device) -> Training
     nowhere = BaseModel(shape.name, Path(), "", 0)
     workload = LanguageModel(config, nowhere, questions, {"train": range(shape.questions)}, device)
     model = workload.adapted(language_model(shape)).to(device)
-    return Training(
-        workload,
-        model,
-        workload.optimizers(model),
-        batch_size=config.step_size,
-        seed=0,
-        objective=workload.objective(),
-        order=workload.order,
-        clip_norm=config.clip_norm,
-        unit="step",
-        autocast=workload.autocast,
-        count_flops=False,
-    )
+    return loop(workload, model)
 
 
 def language_model(shape: LlamaShape) -> "PreTrainedModel":

@@ -32,6 +32,26 @@ TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5}  # of the largest |logit
 HALF_TOLERANCE = 0.05
 
 
+def loop(workload: LanguageModel, model: nn.Module, watched: Watched | None = None) -> Training:
+    """Return the training of `model` as the workload's configuration asks for it, before its first step."""
+    config = workload.config
+    return Training(
+        workload,
+        model,
+        workload.optimizers(model),
+        batch_size=config.step_size,
+        seed=config.seed,
+        objective=workload.objective(),
+        order=workload.order,
+        clip_norm=config.clip_norm or math.inf,  # without clipping the norm is still measured
+        accumulation=config.accumulation,
+        autocast=workload.autocast,
+        unit="step",
+        count_flops=False,  # by a formula, because the length of batches varies
+        watched=watched,
+    )
+
+
 class LanguageSession(Session):
     """A fine-tuning; an epoch of the loop is one optimizer step."""
 
@@ -50,28 +70,10 @@ class LanguageSession(Session):
         self.schedule = fit(self.config.schedule, self.steps)
         every = max(1, self.steps // EVALUATIONS) if self.config.eval_every == "auto" else int(self.config.eval_every)
         self.evaluated = sorted({*range(0, self.steps + 1, every), *self.schedule, self.steps})
-        self.training = self._training()
+        self.training = loop(workload, self.model, Watched(workload.groups(self.model).names, self.evaluated))
         self.stored = self._stored(ready)
         self.positions = [0]  # tokens seen, by number of steps
         self.answers: dict[int, Tensor] = {}  # summed loss of each held-out answer, by step
-
-    def _training(self) -> Training:
-        workload, config = self.workload, self.config
-        return Training(
-            workload,
-            self.model,
-            workload.optimizers(self.model),
-            batch_size=config.step_size,
-            seed=config.seed,
-            objective=workload.objective(),
-            order=workload.order,
-            clip_norm=config.clip_norm or math.inf,  # without clipping the norm is still measured
-            accumulation=config.accumulation,
-            autocast=workload.autocast,
-            unit="step",
-            count_flops=False,  # by a formula, because the length of batches varies
-            watched=Watched(workload.groups(self.model).names, self.evaluated),
-        )
 
     def _stored(self, ready: ReadyToTune) -> dict[str, Any]:
         stored = stored_config(self.config, ready.data)
