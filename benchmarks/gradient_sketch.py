@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.networks import CASES, losses
-from benchmarks.record import store
+from benchmarks.record import one_thread, store
 from nfa.maths.gradient_sketch import cosine_error
 from nfa.maths.gram import cosines
 from nfa.measures.gradient_gram import SHIFTS, GradientGram, choose_parameters
@@ -72,7 +72,7 @@ def measured() -> dict[str, Any]:
 
 def main() -> None:
     """Measure and record."""
-    torch.set_num_threads(1)
+    one_thread()
     notes = ["One thread; the forward and backward pass to the layers' outputs is the same for both."]
     store("gradient_sketch", "Sketched and exact Gram matrix of a GPT, 128 examples of 128 tokens", measured(), notes)
 

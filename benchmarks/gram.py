@@ -19,7 +19,7 @@ from torch import Tensor
 from benchmarks.baselines import gram_vmap_grad
 from benchmarks.gram_floor import floor_parts
 from benchmarks.networks import CASES, Case, Examples, losses
-from benchmarks.record import KEPT, in_turn, peak_above_now, ratio, store
+from benchmarks.record import KEPT, in_turn, one_thread, peak_above_now, ratio, store
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
 from nfa.workloads.probe import Probe
 
@@ -210,7 +210,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    one_thread()
     if len(sys.argv) > 1:
         print(CHILD[sys.argv[1]](sys.argv[2], int(sys.argv[3])))
     else:

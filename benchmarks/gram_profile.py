@@ -7,11 +7,9 @@ from functools import wraps
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
 from benchmarks.gram import build, gram_of
 from benchmarks.gram_floor import floor_parts
-from benchmarks.record import keep_freed_memory, store
+from benchmarks.record import keep_freed_memory, one_thread, store
 from nfa.maths import gradient_table
 from nfa.measures import gradient_store
 from nfa.observe import gradient_reading
@@ -86,7 +84,7 @@ def _said(seconds: float, least: float | None) -> str:
 def main() -> None:
     """Profile and record."""
     keep_freed_memory()
-    torch.set_num_threads(1)
+    one_thread()
     notes = [
         f"One thread; {EXAMPLES} simulated examples; CPU time of the fastest of {ROUNDS} matrices. At least: a bare "
         "forward pass and a backward pass to the outputs of the layers, and the multiply-adds of γ and of one triangle "

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from benchmarks.record import in_turn, ratio, store
+from benchmarks.record import in_turn, one_thread, ratio, store
 from nfa.maths.standard_errors import Sampling
 from nfa.measures.site_matrices import Conventions, SiteMatrices, SiteMeasures
 from nfa.observe.passes import BATCH_SIZE, site_weights
@@ -87,7 +87,7 @@ def additions(network: Network, name: str) -> dict[str, str | float]:
 
 def main() -> None:
     """Measure and record."""
-    torch.set_num_threads(1)
+    one_thread()
     small, large = Network(64, 64, 3), Network(784, 1024, 5)
     store(
         "levels",

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from benchmarks.agop import simulated_workload
-from benchmarks.record import in_turn, peak_above_now, ratio, store
+from benchmarks.record import in_turn, one_thread, peak_above_now, ratio, store
 from nfa.maths import accumulate
 from nfa.maths.standard_errors import mean_of
 from nfa.measures.outer_sums import OuterSum
@@ -151,7 +151,7 @@ def print_peak_memory() -> None:
 
 def main() -> None:
     """Time, compare and record; `quick` for a trial."""
-    torch.set_num_threads(1)
+    one_thread()
     rounds = 1 if "quick" in sys.argv else 5
     store(
         "outputs",

@@ -15,7 +15,7 @@ import torch.nn as nn
 import torch.nn.functional as F
 from torch import Tensor
 
-from benchmarks.record import in_turn, ratio, store
+from benchmarks.record import in_turn, one_thread, ratio, store
 from nfa.figures.gradient_pictures import DrawnDirections, gradient_map, gradient_similarities, map_reach
 from nfa.maths.embedding import fitting_perplexity, principal, tsne
 from nfa.measures.gradient_gram import GradientGram, choose_parameters
@@ -200,7 +200,7 @@ def quality(
 
 def main() -> None:
     """Train, measure and record."""
-    torch.set_num_threads(1)
+    one_thread()
     results: dict[str, object] = {}
     with tempfile.TemporaryDirectory() as folder:
         for dataset in DATASETS:

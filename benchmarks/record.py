@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from threadpoolctl import threadpool_limits
 
 from nfa.maths.bfloat16 import has_bfloat16_units
 
@@ -38,6 +39,14 @@ def _processor() -> str:
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()
     return platform.processor() or platform.machine()
+
+
+def one_thread() -> None:
+    """Let PyTorch and the BLAS of NumPy and SciPy use one thread from now on."""
+    import scipy.linalg.blas  # noqa: F401 - its library has threads of its own, and must be loaded to be limited
+
+    torch.set_num_threads(1)
+    threadpool_limits(1)
 
 
 def in_turn(
