@@ -46,26 +46,28 @@ class FirstExamples:
     def collected(
         self, world: World, examples: int
     ) -> tuple[Float[Tensor, "m series s f"], Int[Tensor, " m"]] | None:
-        """Return the rows that all processes have stored, and each example's place in the order of the analysis.
+        """Return the rows of the analysis's first examples, the same for any number of processes, and their places.
 
         Args:
             world: The processes.
             examples: The number of examples that this process has seen.
 
         Returns:
-            The rows, padded by zeros, which add nothing, and the places; None where nothing is stored.
+            The rows, padded by zeros, which add nothing, and each example's place in the order of the analysis; None
+            where nothing is stored.
         """
         if not self.most:
             return None
         mine = [joined(parts)[: self.most] for parts in self.series if parts]
         device = mine[0].device if mine else torch.device("cpu")
-        everyone = world.gather((examples, torch.stack([part.cpu() for part in mine], dim=1) if mine else None))
-        starts = [sum(count for count, _ in everyone[:rank]) for rank in range(world.size)]
-        found = [(start, rows) for start, (_, rows) in zip(starts, everyone, strict=True) if rows is not None]
-        if not found:
+        rows = torch.stack([part.cpu() for part in mine], dim=1) if mine else None
+        counts, limits, everyone = zip(*world.gather((examples, self.most, rows)), strict=True)
+        shares = [(sum(counts[:rank]), of) for rank, of in enumerate(everyone) if of is not None]
+        if not shares:
             return None
-        places = [torch.arange(start, start + len(rows)) for start, rows in found]
-        return joined([rows for _, rows in found]).to(device), torch.cat(places)
+        found = [(start, of[: min(limits) - start]) for start, of in shares if start < min(limits)]
+        places = [torch.arange(start, start + len(of)) for start, of in found]
+        return joined([of for _, of in found]).to(device), torch.cat(places)
 
 
 def joined(parts: Sequence[Float[Tensor, "n *series s f"]]) -> Float[Tensor, "m *series s f"]:
