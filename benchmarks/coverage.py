@@ -70,7 +70,7 @@ def covered(workload: MLPClassifier, model: MLP, probes: int) -> tuple[dict[str,
     found: dict[str, list[bool | None]] = {key: [] for key in keys}
     for seed in range(probes):
         ids = stratified_order(train, workload.data.train_labels, seed)[:PROBE]
-        drawn = values(ids, sampling_of(workload, [ids], len(train)))
+        drawn = values(ids, sampling_of(workload, ids, len(train)))
         for key in keys:
             se = drawn.get(f"{key}_se")
             held = None if se is None else abs(drawn[f"{key}_unbiased"] - exact[key]) <= REACH * se

@@ -4,7 +4,7 @@ another.
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import Any, Literal, cast
 
 import torch
@@ -246,34 +246,32 @@ class Analysis:
         key = tuple(map(len, parts))
         if key not in self._samplings:
             worlds = [World(rank, self.world.size) for rank in range(self.world.size)]
-            shares = [[one for part in parts for one in world.shard(list(part))] for world in worlds]
-            self._samplings[key] = sampling_of(self.workload, shares, self.population)
+            ids = [one for world in worlds for part in parts for one in world.shard(list(part))]
+            self._samplings[key] = sampling_of(self.workload, ids, self.population)
         return self._samplings[key]
 
 
-def sampling_of(workload: Workload, shares: Sequence[Sequence[int]], population: int | None) -> Sampling:
+def sampling_of(workload: Workload, ids: Sequence[int], population: int | None) -> Sampling:
     """Return how examples were drawn, with the classes of those whose rows are stored.
 
     Args:
         workload: The workload.
-        shares: The examples of each process, together the first of the workload's probe.
+        ids: The examples in the order of the analysis, together the first of the workload's probe.
         population: The number of examples that they were drawn from; None if it is not known.
 
     Returns:
         The sampling.
     """
-    ids, starts = [one for share in shares for one in share], list(accumulate(map(len, shares), initial=0))
     n = len(ids)
     if n > workload.stratified():
         return Sampling(n, population)
-    places = [start + place for start, share in zip(starts, shares, strict=False) for place in range(len(share))[:MOST]]
-    batches = workload.batches("train", batch_size=MOST, ids=[ids[place] for place in places])
+    batches = workload.batches("train", batch_size=MOST, ids=ids[:MOST])
     classes = [None if found is None else found.cpu() for found in map(workload.classes, batches)]
     known = [part for part in classes if part is not None]
     if len(known) < len(classes):
         return Sampling(n, population)
     strata = torch.full((n,), -1)
-    strata[places] = torch.cat(known)
+    strata[:MOST] = torch.cat(known)
     return Sampling(n, population, strata)
 
 

@@ -177,8 +177,7 @@ class SiteMeasures:
 
     def _measures(self, name: str, weight: Tensor) -> dict[str, Any]:
         wanted = self.wanted
-        keep = -(-MOST // self.world.size) if self.errors else 0
-        common: Any = {"positions": self.conventions.positions, "keep": keep}
+        common: Any = {"positions": self.conventions.positions, "keep": MOST if self.errors else 0}
         made: dict[str, Any] = {}
         if "agop" in wanted:
             made["agop"] = self._agop(name, weight, **common)

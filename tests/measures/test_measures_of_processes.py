@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from nfa.measures import site_matrices
 from nfa.measures.agop import Agop
 from nfa.measures.agop_estimate import AgopEstimate
 from nfa.measures.fact import Fact
@@ -224,12 +223,3 @@ def assert_same_matrices(found: dict, expected: dict) -> None:
         for name, matrix in of_site.items():
             for part, whole in zip(tensors_in(matrix), tensors_in(expected[site][name]), strict=True):
                 torch.testing.assert_close(part, whole, **CLOSE)
-
-
-@pytest.mark.parametrize(("size", "each"), [(1, 6), (2, 3), (3, 2), (4, 2)])
-def test_however_many_processes_they_store_about_as_many_examples_as_one(monkeypatch, size, each):
-    monkeypatch.setattr(site_matrices, "MOST", 6)
-    toys = TOYS["output side"]()
-    measures = SiteMeasures(toys, ["0"], frozenset({"h"}), world=World(0, size), errors=True)
-    made = measures._measures("0", toys.net.get_submodule("0").weight)
-    assert made["h"].moment.first.most == each
