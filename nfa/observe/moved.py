@@ -1,6 +1,6 @@
 """Other values for the parameters that are zero, so that a check sees what is behind them."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import TypeVar
 
@@ -31,12 +31,17 @@ def moved(model: nn.Module, *, frozen: bool = True) -> Iterator[bool]:
     hidden = [one for one in plain if _is_tiny(one.data)]
     before = [one.data.clone() for one in hidden]
     try:
-        for one in hidden:
-            one.data.copy_(_usual(one, random))
+        _replace(hidden, (_usual(one, random) for one in hidden))
         yield bool(hidden)
     finally:
-        for one, values in zip(hidden, before, strict=True):
-            one.data.copy_(values)
+        _replace(hidden, before)
+
+
+def _replace(parameters: Sequence[nn.Parameter], values: Iterable[Tensor]) -> None:
+    for one, value in zip(parameters, values, strict=True):
+        one.data.copy_(value)
+    if parameters:
+        torch.clear_autocast_cache()  # a model that turns autocast on itself would compute with the values of before
 
 
 def seen_moved(model: nn.Module, check: Callable[[bool], T]) -> T:

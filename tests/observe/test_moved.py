@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nfa.errors import Refusal
+from nfa.observe.autocast import set_aside
 from nfa.observe.checks import check_model
 from nfa.observe.door import few_of, find_sites
 from nfa.observe.example_gradients import ExampleGradients
@@ -118,6 +119,31 @@ def test_with_an_error_inside_they_are_restored_too() -> None:
 def test_a_model_without_such_parameters_is_not_moved() -> None:
     with moved(seeded(nn.Linear, 4, 3)) as changed:
         assert not changed
+
+
+def test_a_model_that_turns_autocast_on_itself_computes_with_the_values_of_now() -> None:
+    """Autocast keeps its copies of weights until it is left, and studies turn it off around everything."""
+
+    class Mixed(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.readout = nn.Linear(5, 6), nn.Linear(6, 3)
+            nn.init.zeros_(self.first.bias)
+
+        def forward(self, x: Tensor) -> Tensor:
+            with torch.autocast("cpu", torch.bfloat16):
+                outputs: Tensor = self.readout(torch.tanh(self.first(x)))
+            return outputs.float()
+
+    toys = toy(seeded(Mixed), 9, 5, sites=["first", "readout"])
+    toys.net.float()
+    toys.inputs = toys.inputs.float()
+    with set_aside("cpu"):
+        before = toys.net(toys.inputs)
+        with moved(toys.net):
+            assert not torch.equal(toys.net(toys.inputs), before)
+            assert list(find_sites(toys.net, toys, few_of(toys)).seen) == ["first", "readout"]
+        assert torch.equal(toys.net(toys.inputs), before)
 
 
 def test_what_a_check_raises_is_about_the_model_as_it_is() -> None:
