@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.util
 import os
 import runpy
+import signal
 import subprocess
 import sys
 import tempfile
@@ -175,6 +176,7 @@ def _child(command: list[str], folder: str, env: dict[str, str], log: str, acts:
 
 
 def settle(folder: str, env: dict[str, str], log: str) -> None:
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored if a shell has started the tests with "&"
     file = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(file, 1)
     os.dup2(file, 2)
