@@ -43,7 +43,7 @@ class Rows(Part):
         values = weighted(self.values, weights).flatten(0, 1)
         return values.new_zeros(self.rows, values.shape[1]).index_add_(0, self.index.flatten(), values).flatten()
 
-    def dense(self) -> "Dense":
+    def dense(self) -> Dense:
         """Return the gradients themselves."""
         return Dense(scattered(self.index, self.values, self.rows))
 
